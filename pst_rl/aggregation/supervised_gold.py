@@ -1,0 +1,24 @@
+"""The supervised ceiling of the objectives that learn towards a target. Not label-free."""
+
+from pst_rl.aggregation.base import Aggregator, make_target
+from pst_rl.answers import is_correct
+from pst_rl.records import Group, Targets
+
+
+class SupervisedGoldTarget(Aggregator):
+    """The target is the gold answer, its text the most common correct response; abstains where no sample is correct.
+
+    Refused unless the run says `supervised=True`.
+    """
+
+    needs_labels = True
+
+    def __call__(self, group: Group) -> Targets:
+        peers, questions, chains = group.shape
+        row = []
+        for q in range(questions):
+            pooled = [r for _, _, r in group.pooled(q)]
+            correct = [r for r in pooled if r.answer is not None and is_correct(r.text, group.gold[q])]
+            target = make_target(correct[0].key, len(correct) / len(pooled), correct) if correct else None
+            row.append((target,) * chains)
+        return (tuple(row),) * peers

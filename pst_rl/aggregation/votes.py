@@ -1,0 +1,96 @@
+"""Votes over canonical answer keys. Unparsed responses are never voted for, but count as samples that did not agree."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+
+from pst_rl.aggregation.base import Aggregator, break_tie, make_target
+from pst_rl.records import Group, Response, Target, Targets
+
+Ballot = tuple[int, int, Response]  # (peer, chain, response)
+
+
+class Majority(Aggregator):
+    """Plurality vote, pooled over all peers' samples of a question.
+
+        a* = argmax_a  sum_{p,g} 1[a_pg = a]        share = count(a*) / (P G)
+
+    With one peer alone this is the vote of TTRL (arXiv 2504.16084).
+
+    Args:
+        quorum: Abstain where the winner's share of *all* samples (unparsed ones included) is below it, in [0, 1].
+    """
+
+    def __init__(self, quorum: float = 0.0):
+        if not 0.0 <= quorum <= 1.0:
+            raise ValueError(f"quorum must be a share between 0 and 1, got {quorum}.")
+        self.quorum = quorum
+
+    def ballot_weight(self, peer: int, response: Response) -> float:
+        """How much one response counts; 1 here."""
+        return 1.0
+
+    def vote(self, ballots: list[Ballot]) -> Target | None:
+        counts: dict[str, float] = defaultdict(float)
+        total = 0.0
+        for peer, _, response in ballots:
+            weight = self.ballot_weight(peer, response)
+            total += weight
+            if response.key is not None:
+                counts[response.key] += weight
+        if not counts or max(counts.values()) <= 0.0:
+            return None
+        most = max(counts.values())
+        if most / total < self.quorum:
+            return None
+        # Sums of equal weights in another order may differ in the last bits: treat those as ties too.
+        winner = break_tie(key for key, count in counts.items() if count >= most * (1 - 1e-9))
+        return make_target(winner, most / total, (r for _, _, r in ballots))
+
+
+class Weighted(Majority):
+    """Vote in which each response counts by a score >= 0.
+
+        a* = argmax_a  sum_{p,g} s_pg 1[a_pg = a]
+
+    Args:
+        score: A constant per peer name (its reliability), a function `(peer_name, response) -> float`, or `None` for
+            the responder's own confidence exp(mean token log-probability), which costs a forward pass per response.
+        quorum: As in `Majority`, of the total weight.
+    """
+
+    def __init__(self, score: dict[str, float] | Callable[[str, Response], float] | None = None, quorum: float = 0.0):
+        super().__init__(quorum)
+        self.score = score
+        self.needs_confidence = score is None
+
+    def __call__(self, group: Group) -> Targets:
+        self._names = group.peers
+        if isinstance(self.score, dict) and (missing := set(group.peers) - set(self.score)):
+            raise ValueError(f"`score` has no weight for the peers {sorted(missing)}; it names {sorted(self.score)}.")
+        return super().__call__(group)
+
+    def ballot_weight(self, peer: int, response: Response) -> float:
+        if self.score is None:
+            return response.confidence
+        weight = (
+            self.score[self._names[peer]] if isinstance(self.score, dict) else self.score(self._names[peer], response)
+        )
+        if not weight >= 0.0:  # also refuses NaN
+            raise ValueError(f"A vote's weight must be a number >= 0, got {weight} for peer {self._names[peer]!r}.")
+        return weight
+
+
+class LeaveOneOut(Majority):
+    """Plurality vote of all *other* peers' samples: no peer votes on its own target."""
+
+    min_peers = 2
+
+    def __call__(self, group: Group) -> Targets:
+        peers, questions, chains = group.shape
+        rows = []
+        for p in range(peers):
+            others = [[b for b in group.pooled(q) if b[0] != p] for q in range(questions)]
+            rows.append(tuple((self.vote(ballots),) * chains for ballots in others))
+        return tuple(rows)

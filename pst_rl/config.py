@@ -1,0 +1,204 @@
+"""`PSTConfig`: TRL's `GRPOConfig` plus the fields that are ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from trl import GRPOConfig
+
+
+@dataclass
+class PSTConfig(GRPOConfig):
+    r"""
+    Configuration of [`PSTTrainer`]. Adds only the fields below to [`~trl.GRPOConfig`]; all others keep their meaning
+    and hold for every peer (per-peer settings live in [`PeerSpec`]).
+
+    Parameters:
+        > Parameters that control the rollout
+
+        context (`str`, *optional*, defaults to `"independent"`):
+            `"independent"`: every peer sees only the question. `"sequential"`: peer k also reads the peers before it;
+            generation i forms one chain across the peers.
+        order (`str`, *optional*, defaults to `"fixed"`):
+            Speaking order in a sequential rollout: `"fixed"`, `"rotating"` (by one peer each generation batch) or
+            `"random"` (per question). The last peer of the order is the aggregate of `aggregator="last_peer"`.
+        peer_context (`str`, *optional*, defaults to `"answers"`):
+            What later peers read of earlier ones: extracted `"answers"` or whole `"responses"`.
+        peer_template (`str`, *optional*):
+            How one earlier peer is shown at the end of the last user message; `{text}` is its answer or response.
+        base_template (`str`, *optional*):
+            Prompt for models without a chat template; `{prompt}` is the text of the messages.
+        stop_strings (`list[str]`, *optional*):
+            Responses end before the first of these. Defaults to strings that begin a next question for models without
+            a chat template, and to none for models with one.
+
+        > Parameters that control answers and the aggregate
+
+        answer_style (`str`, *optional*, defaults to `"auto"`):
+            Which statement counts as the final answer, see [`~pst_rl.answers.find_answer`].
+        answer_template (`str`, *optional*):
+            How an answer is stated when we have to write one (PMI, peers' answers in prompts); `{answer}` is filled.
+        parse_truncated (`bool`, *optional*, defaults to `False`):
+            Whether an answer found in a response that was cut off at `max_completion_length` counts.
+        aggregator (`str`, *optional*, defaults to `"majority"`):
+            A key of `pst_rl.AGGREGATORS`; ignored if an aggregator object is passed to the trainer.
+        quorum (`float`, *optional*, defaults to `0.0`):
+            Share of all samples the winning answer of a vote needs; below it the question is left out.
+        rewards (`list[str]`, *optional*, defaults to `["matches_aggregate"]`):
+            Keys of `pst_rl.REWARDS`; ignored if reward providers are passed to the trainer. Several are combined by
+            `reward_weights` and `multi_objective_aggregation` (set to `"normalize_then_sum"` when there are several
+            and it is left unset).
+
+        > Parameters that control the PMI weights (source: arXiv 2604.13356; every switch is our reading of it)
+
+        pmi (`str`, *optional*, defaults to `"on"`):
+            `"off"` gives every sample weight 1.
+        pmi_scorer (`str`, *optional*, defaults to `"responder"`):
+            Whose probabilities: `"responder"`, `"last_peer"`, or the mean over the `"other_peers"`.
+        pmi_target (`str`, *optional*, defaults to `"answer"`):
+            What is scored: the aggregate's final `"answer"` or its whole `"response"`.
+        pmi_conditioning (`str`, *optional*, defaults to `"own_reasoning"`):
+            How the response conditions: `"own_reasoning"` (the target follows the response with its own final answer
+            cut off) or `"in_prompt"` (the response is shown in the prompt, as another peer's would be).
+        pmi_marginal (`str`, *optional*, defaults to `"own_samples"`):
+            log p(aggregate | question): `"unconditional"` (one pass per question) or `"own_samples"` (log of the mean
+            of the conditional over the peer's own samples; no extra pass).
+        pmi_reduction (`str`, *optional*, defaults to `"sum"`):
+            `"sum"` over the target's tokens, or mean `"per_token"`.
+        pmi_tau (`float`, *optional*):
+            Temperature in nats of w = 2 sigmoid(-PMI / tau). Unset: a running standard deviation of each peer's PMI.
+
+        > Parameters that control the update
+
+        objective (`str`, *optional*, defaults to `"grpo"`):
+            `"grpo"`, `"weighted_sft"` (weighted cross-entropy on the peer's own responses; the paper's form) or
+            `"aggregate_sft"` (weighted cross-entropy on the aggregate's response, re-tokenised for each peer).
+        update_last_peer (`bool`, *optional*, defaults to `True`):
+            Whether the peer that speaks last is updated too (the paper leaves this open).
+
+        > Parameters that control labels
+
+        label_columns (`list[str]`, *optional*):
+            Columns taken off the data sets at construction. They serve metrics only. Defaults to
+            `pst_rl.data.DEFAULT_LABEL_COLUMNS`.
+        supervised (`bool`, *optional*, defaults to `False`):
+            Allow providers and aggregators that read gold answers. The run then says "supervised" in its logs and card.
+        eval_samples (`int`, *optional*, defaults to `0`):
+            Samples per peer and question at evaluation for `eval_pooled_vote/accuracy`, besides the greedy answer.
+    """
+
+    context: Literal["independent", "sequential"] = field(
+        default="independent", metadata={"help": "Whether peers answer independently or read the peers before them."}
+    )
+    order: Literal["fixed", "rotating", "random"] = field(
+        default="fixed", metadata={"help": "Speaking order of the peers in a sequential rollout."}
+    )
+    peer_context: Literal["answers", "responses"] = field(
+        default="answers", metadata={"help": "What later peers read of earlier ones."}
+    )
+    peer_template: str = field(
+        default="\n\nAnother model answered: {text}",
+        metadata={"help": "How an earlier peer is shown; {text} is its answer or response."},
+    )
+    base_template: str = field(
+        default="Question: {prompt}\nAnswer:",
+        metadata={"help": "Prompt of models without a chat template; {prompt} is the text of the messages."},
+    )
+    stop_strings: list[str] | None = field(
+        default=None, metadata={"help": "A response ends before the first of these strings."}
+    )
+    answer_style: Literal["auto", "boxed", "hash", "phrase", "number", "choice"] = field(
+        default="auto", metadata={"help": "Which statement counts as the final answer."}
+    )
+    answer_template: str = field(
+        default="The answer is \\boxed{{answer}}.",
+        metadata={"help": "How an answer is stated when we write one; {answer} is filled."},
+    )
+    parse_truncated: bool = field(
+        default=False, metadata={"help": "Whether answers in responses that were cut off count."}
+    )
+    aggregator: str = field(default="majority", metadata={"help": "Name of the aggregator that makes the targets."})
+    quorum: float = field(default=0.0, metadata={"help": "Share of all samples a winning answer needs."})
+    rewards: list[str] = field(
+        default_factory=lambda: ["matches_aggregate"], metadata={"help": "Names of the reward providers."}
+    )
+    pmi: Literal["on", "off"] = field(default="on", metadata={"help": "Scale advantages by PMI, or not."})
+    pmi_scorer: Literal["responder", "last_peer", "other_peers"] = field(
+        default="responder", metadata={"help": "Whose probabilities the PMI uses."}
+    )
+    pmi_target: Literal["answer", "response"] = field(
+        default="answer", metadata={"help": "Score the aggregate's final answer, or its whole response."}
+    )
+    pmi_conditioning: Literal["own_reasoning", "in_prompt"] = field(
+        default="own_reasoning", metadata={"help": "How the response conditions the aggregate."}
+    )
+    pmi_marginal: Literal["own_samples", "unconditional"] = field(
+        default="own_samples", metadata={"help": "How log p(aggregate | question) is estimated."}
+    )
+    pmi_reduction: Literal["sum", "per_token"] = field(
+        default="sum", metadata={"help": "Sum of the target's token log-probabilities, or their mean."}
+    )
+    pmi_tau: float | None = field(
+        default=None, metadata={"help": "Temperature of the weight in nats; unset: running standard deviation."}
+    )
+    objective: Literal["grpo", "weighted_sft", "aggregate_sft"] = field(
+        default="grpo", metadata={"help": "Which completions and advantages reach the loss."}
+    )
+    update_last_peer: bool = field(default=True, metadata={"help": "Whether the peer that speaks last is updated."})
+    label_columns: list[str] | None = field(
+        default=None, metadata={"help": "Columns taken off the data at construction; they serve metrics only."}
+    )
+    supervised: bool = field(
+        default=False, metadata={"help": "Allow providers that read gold answers. Not label-free."}
+    )
+    eval_samples: int = field(
+        default=0, metadata={"help": "Samples per peer and question for the pooled vote at evaluation; 0: none."}
+    )
+
+    def __post_init__(self):
+        # What the machine has is detected, not demanded: TRL would refuse to start without a GPU.
+        if not (torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()):
+            self.use_cpu = True
+        if self.bf16 is None:
+            self.bf16 = (
+                not self.fp16 and not self.use_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+            )
+        # Evaluation is one greedy answer per question, so no group has to fit an evaluation batch.
+        self.num_generations_eval = self.num_generations_eval or 1
+        super().__post_init__()
+        self._check_ours()
+
+    def _check_ours(self):
+        if self.sync_ref_model:
+            raise ValueError(
+                "`sync_ref_model` is not supported: the peers' own training loops never run, so the reference would "
+                "never be synchronised. Set sync_ref_model=False and use beta for a fixed reference."
+            )
+        if "{answer}" not in self.answer_template:
+            raise ValueError(f"answer_template must contain {{answer}}, got {self.answer_template!r}.")
+        if "{text}" not in self.peer_template:
+            raise ValueError(f"peer_template must contain {{text}}, got {self.peer_template!r}.")
+        if "{prompt}" not in self.base_template:
+            raise ValueError(f"base_template must contain {{prompt}}, got {self.base_template!r}.")
+        if self.pmi_tau is not None and not self.pmi_tau > 0:
+            raise ValueError(f"pmi_tau must be positive (nats), got {self.pmi_tau}; leave it unset to estimate it.")
+        if self.order != "fixed" and self.context == "independent" and self.aggregator != "last_peer":
+            raise ValueError(
+                f"order={self.order!r} has no effect with context='independent'. Set context='sequential' or leave "
+                "order='fixed'."
+            )
+        if self.objective != "grpo":
+            self._check_sft()
+
+    def _check_sft(self):
+        """The cross-entropy objectives are TRL's loss at ratio 1, which these settings would break."""
+        faults = {
+            "temperature must be 1 (the loss would use tempered probabilities)": self.temperature != 1.0,
+            "beta must be 0": self.beta != 0.0,
+            "vllm_importance_sampling_correction must be False": self.use_vllm
+            and self.vllm_importance_sampling_correction,
+        }
+        if wrong := [fault for fault, present in faults.items() if present]:
+            raise ValueError(f"objective={self.objective!r}: {'; '.join(wrong)}.")

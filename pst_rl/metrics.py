@@ -1,0 +1,78 @@
+"""What a generation batch looked like, as scalars for the logs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from pst_rl.answers import is_correct
+from pst_rl.records import Group, Rewards, Weights
+
+
+def joint_metrics(group: Group, rewards: Mapping[str, Rewards], weights: Weights, gold) -> dict[str, float]:
+    """Label-free signs of health, and, if there are labels, accuracies of samples and targets.
+
+    - `peers/agreement`: share of the most common answer among all samples of a question, mean over questions.
+    - `peers/distinct_answers`: distinct parsed answers per question, mean.
+    - `peers/distinct_targets`: distinct targets over questions with one, divided by their number; falls when peers
+      give one constant answer.
+    - `peers/unanimous`, `peers/abstained`: share of questions in which all samples agree; in which no peer has a target.
+    - `<peer>/parsed`, `<peer>/finished`: shares of the peer's samples.
+    - `<peer>/reward/<provider>`: mean over samples that were not abstained on, for monitors (weight 0) too.
+    - `aggregate/accuracy`, `<peer>/sample_accuracy`: only with labels; nothing trained depends on them.
+    """
+    peers, questions, chains = group.shape
+    tops, distinct = [], []
+    for q in range(questions):
+        votes = Counter(r.key for _, _, r in group.pooled(q) if r.key is not None)
+        tops.append(max(votes.values(), default=0) / (peers * chains))
+        distinct.append(len(votes))
+    with_target = [q for q in range(questions) if any(t for p in range(peers) for t in group.targets[p][q])]
+    target_keys = {t.answer.key for p in range(peers) for q in with_target for t in group.targets[p][q] if t}
+    metrics = {
+        "peers/agreement": sum(tops) / questions,
+        "peers/distinct_answers": sum(distinct) / questions,
+        "peers/distinct_targets": len(target_keys) / max(1, len(with_target)),
+        "peers/unanimous": sum(top == 1.0 for top in tops) / questions,
+        "peers/abstained": 1 - len(with_target) / questions,
+    }
+    for p, name in enumerate(group.peers):
+        samples = [r for chain in group.responses[p] for r in chain]
+        metrics[f"{name}/parsed"] = sum(r.answer is not None for r in samples) / len(samples)
+        metrics[f"{name}/finished"] = sum(r.finished for r in samples) / len(samples)
+        for provider, reward in rewards.items():
+            scored = reward.values[p][~reward.abstain[p]]
+            if scored.numel():
+                metrics[f"{name}/reward/{provider}"] = scored.mean().item()
+    for provider, reward in rewards.items():
+        metrics.update({f"{provider}/{key}": value for key, value in reward.metrics.items()})
+    metrics.update(weights.metrics)
+    return metrics | label_metrics(group, gold)
+
+
+def label_metrics(group: Group, gold) -> dict[str, float]:
+    """Accuracy of the targets and of each peer's samples, where gold answers are known."""
+    if not gold:
+        return {}
+    peers, questions, _ = group.shape
+    answers = [gold[columns["question_id"]] for columns in group.columns]
+    metrics = {}
+    hits = [
+        is_correct(t.text or t.answer.text, answers[q])
+        for p in range(peers)
+        for q in range(questions)
+        for t in group.targets[p][q][:1]
+        if t and answers[q] is not None
+    ]
+    if hits:
+        metrics["aggregate/accuracy"] = sum(hits) / len(hits)
+    for p, name in enumerate(group.peers):
+        right = [
+            r.answer is not None and is_correct(r.text, answers[q])
+            for q in range(questions)
+            for r in group.responses[p][q]
+            if answers[q] is not None
+        ]
+        if right:
+            metrics[f"{name}/sample_accuracy"] = sum(right) / len(right)
+    return metrics

@@ -1,0 +1,251 @@
+"""One peer: a `GRPOTrainer` whose own loop never runs. `PSTTrainer` hands it rollouts, rewards and weights."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+from trl import GRPOTrainer
+
+from pst_rl.config import PSTConfig
+from pst_rl.peers import PeerSpec
+from pst_rl.prompts import Prompt, PromptFormat, cut_at_stop
+from pst_rl.records import Rollout
+
+NEXT_QUESTION = ["\nQuestion:", "\nQ:", "\n\nQuestion", "\n\nQ:"]  # a base model inventing its next exercise
+
+PAPER = {
+    "title": "Peer-Predictive Self-Training",
+    "id": "2604.13356",
+    # docstyle-ignore
+    "citation": "@article{feng2026pst,\n    title = {{Peer-Predictive Self-Training}},\n"
+    "    author = {Feng and Zhang and Nie and Kakade and Chen},\n    year = 2026,\n"
+    "    eprint = {arXiv:2604.13356},\n}",
+}
+
+
+class _Abstentions(logging.Filter):
+    """Drops TRL's per-batch warning about unscorable rows: abstaining is normal here, and counted in our metrics."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("All reward functions returned None")
+
+
+logging.getLogger("trl.trainer.grpo_trainer").addFilter(_Abstentions())
+
+
+@dataclass(frozen=True)
+class PeerUpdate:
+    """What the joint stages hand to one peer for one generation batch (local rows of this process).
+
+    Attributes:
+        inputs: One row per sample: `{"prompt": ...}`.
+        prompt_ids, completion_ids, logprobs: The rows that reach the loss.
+        rewards: Per provider, one float per row; NaN abstains.
+        weights: Factors of TRL's advantages, (rows,); `None` leaves TRL's output untouched.
+        advantages: Replaces TRL's advantages, (rows,); `None` keeps them.
+        on_policy: Drop the old log-probabilities, so that every ratio is 1 (the cross-entropy objectives).
+    """
+
+    inputs: list[dict[str, Any]]
+    prompt_ids: list[list[int]]
+    completion_ids: list[list[int]]
+    logprobs: list[list[float]] | None
+    rewards: dict[str, list[float]]
+    weights: torch.Tensor | None = None
+    advantages: torch.Tensor | None = None
+    on_policy: bool = False
+
+
+class PeerTrainer(GRPOTrainer):
+    """[`~trl.GRPOTrainer`] that replays the joint rollout, takes its rewards from it, and scales its advantages by it.
+
+    Everything else (loading, NF4 and LoRA, generation back ends, reference model, all losses, metrics, model card, Hub
+    repository) is TRL's.
+    """
+
+    _tag_names = ["trl", "pst-rl", "pst"]
+    _name = "PST"
+    _paper = PAPER
+
+    def __init__(self, spec: PeerSpec, args: PSTConfig, reward_names: list[str], train_dataset: Any):
+        self.spec = spec
+        self.update: PeerUpdate | None = None
+        args = copy.copy(args)  # another GRPOConfig would wipe accelerate's global state
+        args.model_init_kwargs = None
+        args.output_dir = os.path.join(args.output_dir, spec.name)
+        args.hub_model_id = args.hub_model_id and f"{args.hub_model_id}-{spec.name}"
+        args.report_to = []
+        args.log_completions = False
+        model = spec.model
+        if isinstance(model, (str, os.PathLike)):
+            args.model_init_kwargs = spec.init_kwargs()
+        super().__init__(
+            model=model,
+            reward_funcs=[self._replayed_reward(name) for name in reward_names],
+            args=args,
+            train_dataset=train_dataset,
+            processing_class=spec.processing_class,
+            rollout_func=lambda prompts, trainer: trainer._replayed_rollout(),
+            quantization_config=spec.quantization_config if isinstance(model, (str, os.PathLike)) else None,
+            peft_config=copy.deepcopy(spec.peft_config),
+        )
+        self.callback_handler.callbacks.clear()  # the joint trainer reports
+        self._repair_model()
+        self.format = PromptFormat.of(self._tokenizer, args.base_template)
+        self.stop_strings = (
+            args.stop_strings if args.stop_strings is not None else ([] if self.format.chat else NEXT_QUESTION)
+        )
+
+    def _repair_model(self) -> None:
+        for module in self.model.modules():
+            # bitsandbytes on CPUs with AVX512-BF16: one eval-mode forward repacks a Linear4bit for a kernel without
+            # backward, and later training gradients are silently wrong.
+            if type(module).__name__ == "Linear4bit":
+                module.support_avx512bf16_for_cpu = False
+        for parameter in self.model.parameters():
+            if not self.spec.trainable:
+                parameter.requires_grad_(False)
+            elif parameter.requires_grad and self.spec.peft_config is not None:
+                # TRL casts adapters of quantized models to bfloat16, but a resume reloads them in float32.
+                parameter.data = parameter.data.float()
+
+    # ---- answering ----
+
+    @torch.no_grad()
+    def answer(self, prompts: list[Prompt], greedy: bool = False) -> Rollout:
+        """Answers each prompt once through TRL's generation back end. Answers are not parsed yet."""
+        prompt_ids, images, fields = self._tokenize_prompts(prompts)
+        with _greedy_decoding(self, greedy):
+            completion_ids, logprobs = self._generate_single_turn(prompt_ids, images, fields, num_generations=1)
+        prompt_ids = [list(ids) for ids in prompt_ids]
+        ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
+        finished = []
+        for row, ids in enumerate(completion_ids):
+            if not ids:  # a back end may return nothing at all; the loss needs one token
+                completion_ids[row] = ids = [self._tokenizer.eos_token_id]
+                if logprobs is not None:
+                    logprobs[row] = [0.0]
+            finished.append(ids[-1] in ends)
+        texts = self._tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
+        for row, text in enumerate(texts):
+            if (at := cut_at_stop(text, self.stop_strings)) is not None:
+                kept = max(1, self.prefix_tokens(completion_ids[row], at))
+                completion_ids[row] = completion_ids[row][:kept]
+                if logprobs is not None:
+                    logprobs[row] = logprobs[row][:kept]
+                texts[row], finished[row] = text[:at], True
+        return Rollout(prompts, prompt_ids, completion_ids, logprobs, texts, [None] * len(texts), finished)
+
+    def prefix_tokens(self, ids: list[int], characters: int) -> int:
+        """The largest n for which the first n tokens decode to at most `characters` characters."""
+        low, high = 0, len(ids)
+        while low < high:
+            middle = (low + high + 1) // 2
+            if len(self._tokenizer.decode(ids[:middle], skip_special_tokens=True)) <= characters:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt that `format.adapt` has made acceptable."""
+        return list(self._tokenize_prompts([prompt])[0][0])
+
+    def text_ids(self, text: str) -> list[int]:
+        """Token ids of text that continues a prompt or a response."""
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+    @property
+    def end_of_turn(self) -> int:
+        """The token that ends an assistant's turn in this model's chat template (or the end-of-sequence token)."""
+        if self.format.chat:
+            turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+            ids = self._tokenizer.apply_chat_template(turn, tokenize=True, return_dict=False)
+            if ends := [i for i in ids if i in self.eos_token_ids]:
+                return ends[-1]
+        return self._tokenizer.eos_token_id
+
+    # ---- prompt length ----
+
+    @property
+    def prompt_room(self) -> int:
+        """Tokens a prompt may have so that the completion still fits the model's window."""
+        window = self.model.config.get_text_config().max_position_embeddings
+        return window - self.max_completion_length
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Length of a prompt in tokens; short prompts are bounded by their bytes instead of being tokenised twice."""
+        text = prompt if isinstance(prompt, str) else "".join(m["content"] for m in prompt)
+        bound = len(text.encode("utf-8", "surrogatepass")) + 256  # no template adds more than this
+        return bound if bound <= self.prompt_room else len(self.prompt_ids(prompt))
+
+    def keep_last_tokens(self, text: str, drop: int) -> str:
+        """`text` without its first `drop` tokens (and two more, since its end may tokenise differently alone)."""
+        ids = self.text_ids(text)
+        return self._tokenizer.decode(ids[drop + 2 :], skip_special_tokens=True)
+
+    # ---- the update ----
+
+    def _replayed_rollout(self) -> dict[str, Any]:
+        update = self.update
+        return {"prompt_ids": update.prompt_ids, "completion_ids": update.completion_ids, "logprobs": update.logprobs}
+
+    def _replayed_reward(self, name: str):
+        def reward(**_) -> list[float]:
+            return self.update.rewards[name]
+
+        reward.__name__ = name  # becomes the metric's key
+        return reward
+
+    def _generate_and_score_completions(self, inputs):
+        update = self.update
+        accumulation = self.args.gradient_accumulation_steps
+        if update.on_policy:  # TRL computes old log-probabilities only if generation and update are misaligned
+            self.args.gradient_accumulation_steps = self.args.steps_per_generation * self.num_iterations
+        try:
+            output = super()._generate_and_score_completions(inputs)
+        finally:
+            self.args.gradient_accumulation_steps = accumulation
+        if update.on_policy:
+            output.pop("old_per_token_logps", None)
+        if update.advantages is not None:
+            output["advantages"] = update.advantages.to(output["advantages"])
+        elif update.weights is not None:
+            output["advantages"] = output["advantages"] * update.weights.to(output["advantages"])
+        return output
+
+
+class _greedy_decoding:
+    """Greedy decoding while active; a sampling engine otherwise untouched."""
+
+    def __init__(self, engine: PeerTrainer, active: bool):
+        self.engine, self.active = engine, active
+
+    def __enter__(self):
+        engine = self.engine
+        if not self.active:
+            return
+        if engine.use_vllm:
+            self.saved = engine.vllm_generation.temperature
+            engine.vllm_generation.temperature = 0.0
+            return
+        self.saved = engine.generation_config, engine.generation_kwargs
+        sampling = ("temperature", "top_p", "top_k", "min_p")
+        greedy = {k: v for k, v in engine.generation_kwargs.items() if k not in sampling} | {"do_sample": False}
+        engine.generation_config = GenerationConfig(**greedy, disable_compile=True)
+        engine.generation_kwargs = greedy | dict.fromkeys(sampling)
+
+    def __exit__(self, *_):
+        engine = self.engine
+        if not self.active:
+            return
+        if engine.use_vllm:
+            engine.vllm_generation.temperature = self.saved
+        else:
+            engine.generation_config, engine.generation_kwargs = self.saved

@@ -1,0 +1,142 @@
+"""What a peer is: `PeerSpec`, and the checks that need no model in memory."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedModel
+
+
+@dataclass
+class PeerSpec:
+    """One peer, and where it differs from the trainer's defaults.
+
+    Attributes:
+        model: A Hub id, a local folder, or a loaded model.
+        name: Name in logs, folders and repositories; derived from `model` if unset.
+        dtype: Weights' dtype, e.g. `"bfloat16"`; default float32, or bfloat16 with quantization.
+        attn_implementation: E.g. `"eager"`; the model's own default if unset.
+        peft_config, quantization_config: Override the trainer's defaults.
+        learning_rate: Overrides `args.learning_rate` for this peer.
+        trainable: `False` for a frozen partner or juror: it answers and scores, but is never updated or saved.
+        revision: Hub revision.
+        trust_remote_code: Off unless asked for here.
+        processing_class: Tokenizer; loaded with the model if unset.
+    """
+
+    model: str | PreTrainedModel
+    name: str | None = None
+    dtype: str | None = None
+    attn_implementation: str | None = None
+    peft_config: Any = None
+    quantization_config: Any = None
+    learning_rate: float | None = None
+    trainable: bool = True
+    revision: str | None = None
+    trust_remote_code: bool = False
+    processing_class: Any = None
+    model_init_kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def init_kwargs(self) -> dict[str, Any]:
+        """Keyword arguments for `from_pretrained`."""
+        dtype = self.dtype or ("bfloat16" if self.quantization_config is not None else "float32")
+        chosen = {"dtype": dtype, "attn_implementation": self.attn_implementation, "revision": self.revision}
+        if self.trust_remote_code:
+            chosen["trust_remote_code"] = True
+        return {k: v for k, v in chosen.items() if v is not None} | self.model_init_kwargs
+
+
+def resolve_peers(
+    peers: Sequence | Mapping[str, Any],
+    *,
+    peft_config: Any = None,
+    quantization_config: Any = None,
+    processing_classes: Mapping[str, Any] | None = None,
+) -> dict[str, PeerSpec]:
+    """Names every peer, fills in the defaults, and refuses what cannot work before any weights are loaded.
+
+    Raises:
+        ValueError: No peers; two peers with one name (they would write to one folder); a model that cannot be found
+            or read; 4- or 8-bit weights without LoRA.
+    """
+    if isinstance(peers, (str, PreTrainedModel, PeerSpec)):
+        peers = [peers]
+    if not peers:
+        raise ValueError("No peers were given: pass at least one model, e.g. peers=['org/model-a', 'org/model-b'].")
+    entries = peers.items() if isinstance(peers, Mapping) else [(None, peer) for peer in peers]
+    resolved: dict[str, PeerSpec] = {}
+    for name, peer in entries:
+        spec = peer if isinstance(peer, PeerSpec) else PeerSpec(model=peer)
+        name = name or spec.name or default_name(spec.model)
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise ValueError(
+                f"A peer's name becomes a folder and a repository, so {name!r} may hold only [A-Za-z0-9_.-]."
+            )
+        if name in resolved:
+            raise ValueError(
+                f"Two peers are named {name!r} and would write to one folder. Give them different names: "
+                f"peers={{'{name}-a': ..., '{name}-b': ...}}."
+            )
+        resolved[name] = replace(
+            spec,
+            name=name,
+            peft_config=(spec.peft_config or peft_config) if spec.trainable else None,
+            quantization_config=spec.quantization_config or quantization_config,
+            processing_class=spec.processing_class or (processing_classes or {}).get(name),
+        )
+    if unknown := set(processing_classes or {}) - set(resolved):
+        raise ValueError(f"processing_classes names unknown peers {sorted(unknown)}; the peers are {list(resolved)}.")
+    for spec in resolved.values():
+        check_spec(spec)
+    if not any(spec.trainable for spec in resolved.values()):
+        raise ValueError("Every peer is frozen (trainable=False): there is nothing to train.")
+    return resolved
+
+
+def default_name(model: str | PreTrainedModel) -> str:
+    """The last part of a Hub id or path, in lower case."""
+    path = model if isinstance(model, (str, os.PathLike)) else (model.config._name_or_path or model.config.model_type)
+    return re.sub(r"[^\w.-]+", "-", os.path.basename(os.path.normpath(str(path)))).lower()
+
+
+def check_spec(spec: PeerSpec) -> None:
+    """Checks one peer without loading its weights."""
+    if spec.quantization_config is not None and spec.trainable and spec.peft_config is None:
+        raise ValueError(
+            f"Peer {spec.name!r} is quantized but has no LoRA config: quantized weights cannot be trained directly. "
+            "Pass peft_config=LoraConfig(...) (on the command line: --use-peft), or trainable=False."
+        )
+    if isinstance(spec.model, PreTrainedModel):
+        return
+    path = str(spec.model)
+    if os.path.isdir(path):
+        adapter = os.path.isfile(os.path.join(path, "adapter_config.json"))
+        if not adapter and not os.path.isfile(os.path.join(path, "config.json")):
+            raise ValueError(f"The folder {path!r} of peer {spec.name!r} holds no model: config.json is missing.")
+        return
+    if path.startswith((".", "/", "~")) or path.count("/") > 1:
+        raise ValueError(f"The folder {path!r} of peer {spec.name!r} does not exist.")
+    check_hub_model(path, spec)
+
+
+def check_hub_model(repo: str, spec: PeerSpec) -> None:
+    """Reads the model's configuration from the Hub, or says in one line what to do."""
+    try:
+        AutoConfig.from_pretrained(repo, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
+    except (OSError, ValueError) as error:
+        text = f"{error} {error.__cause__}".lower()
+        if "gated" in text or "403" in text:
+            advice = (
+                f"the repository is gated: accept its terms at https://huggingface.co/{repo} and run `hf auth login`"
+            )
+        elif "401" in text or "not a valid model identifier" in text or "404" in text:
+            advice = "no such folder or Hub repository; check the spelling, or run `hf auth login` if it is private"
+        elif "connect" in text or "offline" in text:
+            advice = "it is not in the local cache and the Hub cannot be reached; give a local folder instead"
+        else:
+            advice = str(error).strip().splitlines()[0]
+        raise ValueError(f"Peer {spec.name!r}: cannot load {repo!r}: {advice}.") from error

@@ -1,0 +1,87 @@
+"""Prompts: what a peer is shown, in the form its own chat template accepts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2.exceptions import TemplateError
+
+Prompt = list | str  # TRL's two prompt-only forms: a list of messages, or plain text
+
+
+def show_peers(prompt: Prompt, previous: list[str], template: str) -> Prompt:
+    """Appends earlier peers' texts to the last user message (or to the text).
+
+    They go into the user's turn because some templates (Gemma) allow neither a system role nor two turns of one role.
+
+    >>> show_peers([{"role": "user", "content": "2+2?"}], ["4"], " Peer: {text}")
+    [{'role': 'user', 'content': '2+2? Peer: 4'}]
+    """
+    shown = "".join(template.replace("{text}", text) for text in previous)
+    if isinstance(prompt, str):
+        return prompt + shown
+    return [*prompt[:-1], {**prompt[-1], "content": prompt[-1]["content"] + shown}]
+
+
+def prompt_text(prompt: Prompt) -> str:
+    """The words of a prompt without roles."""
+    return prompt if isinstance(prompt, str) else "\n\n".join(m["content"] for m in prompt)
+
+
+@dataclass(frozen=True)
+class PromptFormat:
+    """How one peer's tokenizer wants its prompts.
+
+    Attributes:
+        chat: Whether there is a chat template; without one, messages become `base_template`.
+        system: Whether the template accepts a system role; if not, its text opens the next user message.
+        base_template: Text around the prompt for models without a template.
+    """
+
+    chat: bool
+    system: bool
+    base_template: str
+
+    @classmethod
+    def of(cls, tokenizer: Any, base_template: str) -> PromptFormat:
+        """Finds out by asking the template itself."""
+        if not tokenizer.chat_template:
+            return cls(chat=False, system=False, base_template=base_template)
+        probe = [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]
+        try:
+            rendered = tokenizer.apply_chat_template(probe, tokenize=False, add_generation_prompt=True)
+        except TemplateError:
+            return cls(chat=True, system=False, base_template=base_template)
+        return cls(chat=True, system="a" in rendered.replace("assistant", ""), base_template=base_template)
+
+    def adapt(self, prompt: Prompt) -> Prompt:
+        """The prompt as messages this template accepts (roles alternating), or as text."""
+        if isinstance(prompt, str):
+            return prompt
+        if not self.chat:
+            return self.base_template.replace("{prompt}", prompt_text(prompt))
+        messages: list[dict] = []
+        carried = ""  # system text on its way into the next user message
+        for message in prompt:
+            if message["role"] == "system" and not self.system:
+                carried += message["content"] + "\n\n"
+                continue
+            content = message["content"]
+            if message["role"] == "user" and carried:
+                content, carried = carried + content, ""
+            if messages and messages[-1]["role"] == message["role"]:
+                messages[-1] = {**messages[-1], "content": messages[-1]["content"] + "\n\n" + content}
+            else:
+                messages.append({**message, "content": content})
+        return messages
+
+
+def cut_at_stop(text: str, stop_strings: list[str]) -> int | None:
+    """Where the first stop string begins, or `None`.
+
+    >>> cut_at_stop("4\\nQuestion: 3+3?", ["\\nQuestion:"])
+    1
+    """
+    found = [at for stop in stop_strings if (at := text.find(stop)) >= 0]
+    return min(found, default=None)

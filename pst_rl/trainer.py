@@ -1,0 +1,360 @@
+"""`PSTTrainer`: strings the stages together.
+
+questions -> rollout -> answers -> aggregate -> rewards -> weights -> peer updates
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from pst_rl import answers, metrics
+from pst_rl.aggregation import AGGREGATORS, Aggregator
+from pst_rl.aggregation.votes import Majority
+from pst_rl.config import PSTConfig
+from pst_rl.data import split_labels
+from pst_rl.evaluation import EvaluationRequest, evaluate_peers
+from pst_rl.gather import GatherRequest, gather_group
+from pst_rl.joint_trainer import JointTrainer
+from pst_rl.objectives import UpdateRequest, make_update
+from pst_rl.peers import resolve_peers
+from pst_rl.prompts import Prompt, show_peers
+from pst_rl.records import Group, Rewards, Rollout, Targets, Weights
+from pst_rl.rewards import REWARDS, RewardProvider, Stateful, provider_name
+from pst_rl.rollout import RolloutRequest, roll_out, speaking_orders
+from pst_rl.scoring import sum_logprobs
+from pst_rl.weights import PMIRequest, PMIWeights, WeightFunction, active_samples, sigmoid_weight
+
+
+class PSTTrainer(JointTrainer):
+    """
+    Peer-Predictive Self-Training: several different language models improve each other without labels.
+
+    Each generation batch, every peer answers every question, an aggregator turns the pooled answers into targets,
+    reward providers score each response against its target, PMI weights scale the advantages, and each peer is updated
+    by its own [`~trl.GRPOTrainer`], whose loop never runs.
+
+    Override one of five short hooks for a new scheme: [`build_prompt`], [`extract_answer`], [`aggregate`],
+    [`compute_rewards`], [`compute_weights`].
+
+    Args:
+        peers (`list` or `dict`):
+            Hub ids, folders, loaded models or [`PeerSpec`]s; dict keys are the peers' names.
+        args ([`PSTConfig`]):
+            Configuration for all peers.
+        train_dataset (`Dataset`):
+            TRL prompt-only data set. Label columns are split off here and serve metrics only.
+        eval_dataset (`Dataset`, *optional*):
+            Questions for [`evaluate`]; accuracies are logged if it has labels.
+        reward_providers (`list`, *optional*):
+            Callables `provider(group) -> Rewards`, or keys of `pst_rl.REWARDS`; defaults to `args.rewards`.
+        aggregator (`Aggregator`, *optional*):
+            Callable `aggregator(group) -> targets`; defaults to `args.aggregator`.
+        peft_config, quantization_config:
+            Defaults for all peers; a [`PeerSpec`] overrides them.
+        processing_classes (`dict`, *optional*):
+            Tokenizers by peer name.
+        weight_function (`Callable`, *optional*):
+            Maps PMI / tau to weights, element-wise; defaults to 2 sigmoid(-z).
+
+    Raises:
+        ValueError: Anything that cannot work, before any model is loaded where that is possible.
+    """
+
+    def __init__(
+        self,
+        peers: Sequence | Mapping[str, Any],
+        args: PSTConfig,
+        train_dataset,
+        eval_dataset=None,
+        reward_providers: Sequence[RewardProvider | str] | None = None,
+        aggregator: Aggregator | None = None,
+        peft_config=None,
+        quantization_config=None,
+        processing_classes: Mapping[str, Any] | None = None,
+        callbacks=None,
+        optimizers=(None, None),
+        weight_function: WeightFunction = sigmoid_weight,
+    ):
+        specs = resolve_peers(
+            peers,
+            peft_config=peft_config,
+            quantization_config=quantization_config,
+            processing_classes=processing_classes,
+        )
+        self.aggregator = aggregator if aggregator is not None else make_aggregator(args)
+        self.providers = make_providers(reward_providers if reward_providers is not None else args.rewards)
+        check_scheme(args, len(specs), self.aggregator, self.providers, train_dataset)
+        reward_weights = args.reward_weights or [1.0] * len(self.providers)
+        self.monitors = {n for n, w in zip(self.providers, reward_weights, strict=True) if w == 0.0}
+        if args.reward_weights is not None:
+            args.reward_weights = [w for w in reward_weights if w != 0.0]  # TRL never sees the monitors
+        train_dataset, self._train_gold = split_labels(train_dataset, args.label_columns)
+        self._eval_gold = None
+        if eval_dataset is not None:
+            eval_dataset, self._eval_gold = split_labels(eval_dataset, args.label_columns)
+        super().__init__(
+            specs,
+            args,
+            [name for name in self.providers if name not in self.monitors],
+            train_dataset,
+            eval_dataset,
+            callbacks=callbacks,
+            optimizers=optimizers,
+        )
+        self.pmi_weights = PMIWeights(args, self.engines, weight_function)
+        self._joint_metrics: dict[str, list[float]] = defaultdict(list)
+        self.last_group: Group | None = None
+
+    # ---- the five hooks ----
+
+    def build_prompt(self, prompt: Prompt, previous: list[str]) -> Prompt:
+        """The prompt of one row, given what earlier peers of its chain are shown to have said (oldest first)."""
+        return show_peers(prompt, previous, self.args.peer_template) if previous else prompt
+
+    def extract_answer(self, text: str) -> answers.Answer | None:
+        """The final answer of one response, or `None` if it has none."""
+        return answers.find_answer(text, style=self.args.answer_style)
+
+    def aggregate(self, group: Group) -> Targets:
+        """The targets of a complete group: `targets[p][q][g]`, `None` to abstain."""
+        return self.aggregator(group)
+
+    def compute_rewards(self, group: Group) -> dict[str, Rewards]:
+        """Every provider's rewards, by name; runs on every process on the identical group."""
+        return {
+            name: provider(replace(group, rng=random.Random(f"{name}/{self.args.seed}/{group.step}")))
+            for name, provider in self.providers.items()
+        }
+
+    def compute_weights(self, group: Group, rewards: dict[str, Rewards], rollouts: list[Rollout]) -> Weights:
+        """The factor of each sample's advantage. `rollouts` are this process's own, one per peer."""
+        if self.args.pmi == "off":
+            ones = torch.ones(group.shape)
+            return Weights(ones, torch.full_like(ones, float("nan")))
+        request = PMIRequest(
+            group=group,
+            rollouts=rollouts,
+            offset=self._row_offset(rollouts),
+            active=active_samples([r for n, r in rewards.items() if n not in self.monitors], self.args),
+            build_prompt=self.build_prompt,
+        )
+        return self.pmi_weights(request)
+
+    # ---- one generation batch ----
+
+    def joint_rollout(self, rows: list[dict[str, Any]]) -> None:
+        """Runs all stages on one generation batch and leaves each peer its `PeerUpdate`."""
+        chains = self.args.num_generations
+        questions = len(rows) * self.accelerator.num_processes // chains
+        orders = speaking_orders(
+            self.args.order,
+            len(self.engines),
+            questions,
+            self._step // self.micro_steps_per_generation,
+            self.args.seed,
+        )
+        offset = self.accelerator.process_index * len(rows)
+        with self.timed("generate"):
+            request = self.rollout_request([row["prompt"] for row in rows])
+            request = replace(request, orders=[orders[(offset + i) // chains] for i in range(len(rows))])
+            joint = roll_out(self.engines, request)
+        with self.timed("aggregate and reward"):
+            group = self._gather(rows, joint.rollouts, orders)
+            group = replace(group, targets=self.aggregate(group))
+            rewards = self.compute_rewards(group)
+        with self.timed("pmi"):
+            weights = self.compute_weights(group, rewards, joint.rollouts)
+        for p, engine in enumerate(self.engines):
+            scored = {name: r for name, r in rewards.items() if name not in self.monitors}
+            request = UpdateRequest(engine, p, group, scored, weights, joint.rollouts[p], offset)
+            engine.update = make_update(request, self.args)
+        self.last_group = group
+        self._record(metrics.joint_metrics(group, rewards, weights, self._train_gold))
+        self._record({"rollout/shortened": joint.shortened, "rollout/overlong": joint.overlong})
+
+    def rollout_request(self, prompts: list[Prompt], greedy: bool = False) -> RolloutRequest:
+        """The rollout stage's input for these prompts, in the fixed speaking order."""
+        return RolloutRequest(
+            prompts=prompts,
+            orders=[tuple(range(len(self.engines)))] * len(prompts),
+            build_prompt=self.build_prompt,
+            extract_answer=self.extract_answer,
+            sequential=self.args.context == "sequential",
+            peer_context=self.args.peer_context,
+            answer_template=self.args.answer_template,
+            parse_truncated=self.args.parse_truncated,
+            greedy=greedy,
+        )
+
+    def _gather(self, rows, rollouts: list[Rollout], orders) -> Group:
+        """The complete group, with labels only in a run that is declared supervised."""
+        confidences = None
+        if self.aggregator.needs_confidence:
+            confidences = [self._confidence(engine, r) for engine, r in zip(self.engines, rollouts, strict=True)]
+        group = gather_group(
+            GatherRequest(
+                peers=tuple(self.peers),
+                rows=rows,
+                rollouts=rollouts,
+                orders=orders,
+                chains=self.args.num_generations,
+                confidences=confidences,
+                keep_token_ids=any(getattr(p, "needs_token_ids", False) for p in self.providers.values()),
+                seed=self.args.seed,
+                step=self.state.global_step,
+            )
+        )
+        if not self.args.supervised:
+            return group
+        return replace(group, gold=tuple(self._train_gold[c["question_id"]] for c in group.columns))
+
+    def _confidence(self, engine, rollout: Rollout) -> list[float]:
+        """exp(mean token log-probability) of each response under its responder."""
+        pairs = list(zip(rollout.prompt_ids, rollout.completion_ids, strict=True))
+        sums = torch.tensor(sum_logprobs(engine, pairs, self.args.per_device_train_batch_size))
+        lengths = torch.tensor([len(ids) for ids in rollout.completion_ids])
+        return torch.nan_to_num((sums / lengths).exp(), nan=0.0).tolist()
+
+    def _row_offset(self, rollouts: list[Rollout]) -> int:
+        return self.accelerator.process_index * len(rollouts[0].texts)
+
+    # ---- the loop's two entry points ----
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        model.train()
+        self._sync_state()
+        if self._step % self.micro_steps_per_generation == 0:
+            self.joint_rollout(inputs)
+        self._step += 1
+        losses = []
+        with self.timed("loss and backward"):
+            for name, peer in self.updated().items():
+                peer.current_gradient_accumulation_steps = self.current_gradient_accumulation_steps
+                losses.append(peer.training_step(model[name], peer.update.inputs, num_items_in_batch))
+        return torch.stack([loss.to(self.args.device) for loss in losses]).mean()
+
+    def updated(self):
+        """The peers whose update step runs: not the frozen ones, nor a last peer that is never to be updated."""
+        trained = self.trained
+        if not self.args.update_last_peer and self.args.order == "fixed":
+            trained.pop(list(self.peers)[-1], None)
+        return trained
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Greedy answers of every peer, their vote, and, with `args.eval_samples`, the pooled vote of samples.
+
+        Logs `<prefix>_<peer>/accuracy`, `<prefix>_vote/accuracy` and `<prefix>_pooled_vote/accuracy` if there are
+        labels; parse rate and agreement always.
+        """
+        dataset, gold = (
+            (self.eval_dataset, self._eval_gold)
+            if eval_dataset is None
+            else split_labels(eval_dataset, self.args.label_columns)
+        )
+        if dataset is None:
+            raise ValueError("evaluate() needs questions: pass eval_dataset here or to the trainer.")
+        with self.timed("evaluate"):
+            evaluation = evaluate_peers(self.evaluation_request(dataset, gold))
+        results = {f"{metric_key_prefix}_{k}": v for k, v in evaluation.metrics().items()}
+        self.log(dict(results))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, results)
+        return results
+
+    def evaluation_request(self, dataset, gold, samples: int | None = None) -> EvaluationRequest:
+        """What the evaluation needs to ask these questions of all peers."""
+        return EvaluationRequest(
+            engines=self.engines,
+            names=tuple(self.peers),
+            prompts=list(dataset["prompt"]),
+            gold=[gold[i] for i in dataset["question_id"]] if gold else None,
+            request=self.rollout_request([], greedy=True),
+            samples=self.args.eval_samples if samples is None else samples,
+            batch_size=self.args.per_device_eval_batch_size,
+            accelerator=self.accelerator,
+            style=self.args.answer_style,
+        )
+
+    # ---- logs and state ----
+
+    def _record(self, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self._joint_metrics[name].append(value)
+
+    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs.update({name: sum(values) / len(values) for name, values in self._joint_metrics.items()})
+            self._joint_metrics.clear()
+        super().log(logs, start_time)
+
+    def stateful_parts(self) -> dict[str, Stateful]:
+        parts = {f"provider/{name}": p for name, p in self.providers.items() if isinstance(p, Stateful)}
+        if isinstance(self.aggregator, Stateful):
+            parts["aggregator"] = self.aggregator
+        return parts | {"pmi_scale": self.pmi_weights.scale}
+
+
+def make_aggregator(args: PSTConfig) -> Aggregator:
+    """The aggregator named in the configuration."""
+    if args.aggregator not in AGGREGATORS:
+        raise ValueError(f"Unknown aggregator {args.aggregator!r}; choose one of {', '.join(AGGREGATORS)}.")
+    factory = AGGREGATORS[args.aggregator]
+    return factory(quorum=args.quorum) if issubclass(factory, Majority) else factory()
+
+
+def make_providers(providers: Sequence[RewardProvider | str]) -> dict[str, Callable]:
+    """Reward providers by the name they have in logs."""
+    named: dict[str, Callable] = {}
+    for provider in [providers] if callable(providers) or isinstance(providers, str) else providers:
+        if isinstance(provider, str):
+            if provider not in REWARDS:
+                raise ValueError(f"Unknown reward {provider!r}; choose from {', '.join(REWARDS)}.")
+            provider = REWARDS[provider]()
+        name = provider_name(provider)
+        if name in named or name == "<lambda>":
+            raise ValueError(f"Reward providers need distinct names, got {name!r}; set a `name` attribute.")
+        named[name] = provider
+    if not named:
+        raise ValueError("No reward providers were given.")
+    return named
+
+
+def check_scheme(args: PSTConfig, peers: int, aggregator, providers: Mapping[str, Callable], train_dataset) -> None:
+    """Refuses combinations that cannot work, before any model is loaded."""
+    scheme = type(aggregator).__name__
+    if peers < aggregator.min_peers:
+        raise ValueError(
+            f"The aggregator {scheme} needs at least {aggregator.min_peers} peers, got {peers}. Add peers, or use "
+            "aggregator='majority', which also works for one peer alone."
+        )
+    if peers < 2 and (args.pmi == "on" and args.pmi_scorer == "other_peers"):
+        raise ValueError("pmi_scorer='other_peers' needs at least 2 peers; use 'responder' for one peer alone.")
+    readers = [name for name, p in providers.items() if getattr(p, "needs_labels", False)]
+    readers += [scheme] if aggregator.needs_labels else []
+    if readers and not args.supervised:
+        raise ValueError(
+            f"{', '.join(readers)} reads gold answers. This run is label-free; set supervised=True (on the command "
+            "line: --supervised) to allow it, and it will be marked as supervised in its logs and card."
+        )
+    if args.reward_weights is not None and len(args.reward_weights) != len(providers):
+        raise ValueError(f"reward_weights has {len(args.reward_weights)} entries for {len(providers)} providers.")
+    if args.reward_weights is not None and not any(args.reward_weights):
+        raise ValueError("Every reward weight is 0: there is nothing to learn from. Set at least one above 0.")
+    if len(train_dataset) == 0:
+        raise ValueError("The training data set is empty.")
+    if "prompt" not in train_dataset.column_names:
+        raise ValueError(
+            f"The training data set has no `prompt` column, only {train_dataset.column_names}. Load questions with "
+            "pst_rl.load_questions, or rename the column."
+        )
+    needed = args.generation_batch_size // args.num_generations
+    if len(train_dataset) < needed:
+        raise ValueError(
+            f"A generation batch takes {needed} questions, but the training set has only {len(train_dataset)}. Lower "
+            "per_device_train_batch_size or steps_per_generation, or raise num_generations."
+        )
