@@ -84,7 +84,7 @@ class PSTConfig(GRPOConfig):
             Columns taken off the data sets at construction. They serve metrics only. Defaults to
             `pst_rl.data.DEFAULT_LABEL_COLUMNS`.
         supervised (`bool`, *optional*, defaults to `False`):
-            Allow providers and aggregators that read gold answers. The run then says "supervised" in its logs and card.
+            Allow providers and aggregators that read gold answers. The run says "supervised" in its logs and card.
         eval_samples (`int`, *optional*, defaults to `0`):
             Samples per peer and question at evaluation for `eval_pooled_vote/accuracy`, besides the greedy answer.
     """

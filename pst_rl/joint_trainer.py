@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from accelerate.utils import set_seed
 from torch import nn
-from transformers.trainer_pt_utils import get_model_param_count
 from trl.trainer.base_trainer import _BaseTrainer
 from trl.trainer.utils import identity
 
@@ -250,7 +249,7 @@ class JointTrainer(_BaseTrainer):
         pass  # every peer has a repository of its own
 
     def push_to_hub(self, *args, **kwargs):
-        """Pushes every trained peer to a repository of its own, `<hub_model_id>-<peer>`; returns the answers by name."""
+        """Pushes every trained peer to its own repository, `<hub_model_id>-<peer>`; returns the answers by name."""
         self._sync_state()
         pushed = {}
         for name, peer in self.trained.items():
@@ -271,14 +270,6 @@ class JointTrainer(_BaseTrainer):
     def _finish_current_push(self):
         for peer in self.trained.values():
             peer._finish_current_push()
-
-    # ---- description ----
-
-    def parameter_counts(self) -> dict[str, tuple[int, int]]:
-        """(all, trainable) parameters of each peer."""
-        return {
-            n: (get_model_param_count(p.model), get_model_param_count(p.model, True)) for n, p in self.peers.items()
-        }
 
 
 def refuse_sharding(args: PSTConfig) -> None:

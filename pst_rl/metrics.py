@@ -16,7 +16,7 @@ def joint_metrics(group: Group, rewards: Mapping[str, Rewards], weights: Weights
     - `peers/distinct_answers`: distinct parsed answers per question, mean.
     - `peers/distinct_targets`: distinct targets over questions with one, divided by their number; falls when peers
       give one constant answer.
-    - `peers/unanimous`, `peers/abstained`: share of questions in which all samples agree; in which no peer has a target.
+    - `peers/unanimous`, `peers/abstained`: share of questions in which all samples agree; without a target.
     - `<peer>/parsed`, `<peer>/finished`: shares of the peer's samples.
     - `<peer>/reward/<provider>`: mean over samples that were not abstained on, for monitors (weight 0) too.
     - `aggregate/accuracy`, `<peer>/sample_accuracy`: only with labels; nothing trained depends on them.

@@ -1,4 +1,4 @@
-"""Votes over canonical answer keys. Unparsed responses are never voted for, but count as samples that did not agree."""
+"""Votes over canonical answer keys. Unparsed responses are never voted for, but count as samples that disagree."""
 
 from __future__ import annotations
 
