@@ -25,8 +25,9 @@ class EvaluationRequest:
     engines, names: The peers.
     prompts: One per question.
     gold: Gold answer per question, or `None` if there are no labels.
-    request: Template of the rollout request (hooks and switches); prompts and orders are filled in here.
+    rollout: Template of the rollout request (hooks and switches); prompts and orders are filled in here.
     samples: Samples per peer and question for the pooled vote; 0 for none.
+    pooled_questions: How many questions, from the first, are sampled.
     batch_size: Questions generated at a time.
     style: Answer style for scoring.
     """
@@ -35,8 +36,9 @@ class EvaluationRequest:
     names: tuple[str, ...]
     prompts: list[Any]
     gold: list[Any] | None
-    request: RolloutRequest
+    rollout: RolloutRequest
     samples: int
+    pooled_questions: int
     batch_size: int
     accelerator: Accelerator
     style: str = "auto"
@@ -67,7 +69,7 @@ class Evaluation:
         if pairs:
             values["peers/agreement"] = sum(a is not None and a == b for a, b in pairs) / len(pairs)
         if self.correct is not None:
-            values |= {f"{name}/accuracy": sum(hits) / count for name, hits in self.correct.items()}
+            values |= {f"{name}/accuracy": sum(hits) / len(hits) for name, hits in self.correct.items()}
             unanimous = [q for q in range(count) if len({rows[q].key for rows in self.greedy}) == 1]
             wrong = sum(self.greedy[0][q].key is not None and not self.correct["vote"][q] for q in unanimous)
             values["peers/unanimous_wrong"] = wrong / count
@@ -76,8 +78,10 @@ class Evaluation:
 
 def evaluate_peers(request: EvaluationRequest) -> Evaluation:
     """Asks every question of every peer, the questions shared out over the processes."""
-    greedy = _ask(request, 1, greedy=True)
-    sampled = _ask(request, request.samples, greedy=False) if request.samples else []
+    count = len(request.prompts)
+    greedy = _ask(request, count, 1, greedy=True)
+    pooled = request.pooled_questions if request.samples else 0
+    sampled = _ask(request, pooled, request.samples, greedy=False) if pooled else []
     first = [[rows[0] for rows in peer] for peer in greedy]
     correct = None
     if request.gold is not None:
@@ -87,7 +91,7 @@ def evaluate_peers(request: EvaluationRequest) -> Evaluation:
         }
         correct["vote"] = _vote(greedy, request.gold, request.style)
         if sampled:
-            correct["pooled_vote"] = _vote(sampled, request.gold, request.style)
+            correct["pooled_vote"] = _vote(sampled, request.gold[:pooled], request.style)
     return Evaluation(request.names, first, sampled, correct)
 
 
@@ -104,11 +108,11 @@ def _vote(rows: list[list[tuple[Response, ...]]], gold: Sequence[Any], style: st
     return hits
 
 
-def _ask(request: EvaluationRequest, copies: int, greedy: bool) -> list[list[tuple[Response, ...]]]:
-    """`copies` responses of each peer to each question: [peer][question] -> tuple."""
+def _ask(request: EvaluationRequest, questions: int, copies: int, greedy: bool) -> list[list[tuple[Response, ...]]]:
+    """`copies` responses of each peer to each of the first `questions`: [peer][question] -> tuple."""
     rank, world = request.accelerator.process_index, request.accelerator.num_processes
     # Questions of like length share a batch, so that little is spent on padding.
-    mine = sorted(range(rank, len(request.prompts), world), key=lambda q: len(str(request.prompts[q])))
+    mine = sorted(range(rank, questions, world), key=lambda q: len(str(request.prompts[q])))
     size = max(1, request.batch_size // copies)
     peers = len(request.engines)
     local: list[tuple[int, list[tuple[Response, ...]]]] = []
@@ -118,7 +122,7 @@ def _ask(request: EvaluationRequest, copies: int, greedy: bool) -> list[list[tup
     for start in range(0, len(mine), size):
         chunk = mine[start : start + size]
         prompts = [request.prompts[q] for q in chunk for _ in range(copies)]
-        filled = replace(request.request, prompts=prompts, orders=[tuple(range(peers))] * len(prompts), greedy=greedy)
+        filled = replace(request.rollout, prompts=prompts, orders=[tuple(range(peers))] * len(prompts), greedy=greedy)
         rollouts = roll_out(request.engines, filled).rollouts
         for k, q in enumerate(chunk):
             rows = range(k * copies, (k + 1) * copies)
@@ -126,7 +130,7 @@ def _ask(request: EvaluationRequest, copies: int, greedy: bool) -> list[list[tup
     for engine, mode in zip(request.engines, modes, strict=True):
         engine.model.train(mode)
     by_question = dict(gather_object(local))
-    return [[by_question[q][p] for q in range(len(request.prompts))] for p in range(peers)]
+    return [[by_question[q][p] for q in range(questions)] for p in range(peers)]
 
 
 def _response(rollout, row: int) -> Response:

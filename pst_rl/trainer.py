@@ -18,7 +18,7 @@ from pst_rl.aggregation import AGGREGATORS, Aggregator
 from pst_rl.aggregation.votes import Majority
 from pst_rl.config import PSTConfig
 from pst_rl.data import split_labels
-from pst_rl.evaluation import EvaluationRequest, evaluate_peers
+from pst_rl.evaluation import Evaluation, EvaluationRequest, evaluate_peers
 from pst_rl.gather import GatherRequest, gather_group
 from pst_rl.joint_trainer import JointTrainer
 from pst_rl.objectives import UpdateRequest, make_update
@@ -95,6 +95,8 @@ class PSTTrainer(JointTrainer):
         if args.reward_weights is not None:
             args.reward_weights = [w for w in reward_weights if w != 0.0]  # TRL never sees the monitors
         train_dataset, self._train_gold = split_labels(train_dataset, args.label_columns)
+        if args.supervised and not self._train_gold:
+            raise ValueError("supervised=True, but the training set has no label column; see `label_columns`.")
         self._eval_gold = None
         if eval_dataset is not None:
             eval_dataset, self._eval_gold = split_labels(eval_dataset, args.label_columns)
@@ -246,39 +248,44 @@ class PSTTrainer(JointTrainer):
             trained.pop(list(self.peers)[-1], None)
         return trained
 
-    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        """Greedy answers of every peer, their vote, and, with `args.eval_samples`, the pooled vote of samples.
+    def measure(self, dataset=None, samples: int | None = None, pooled_questions: int | None = None) -> Evaluation:
+        """Greedy answers of every peer, their vote, and the pooled vote of samples, without logging anything.
 
-        Logs `<prefix>_<peer>/accuracy`, `<prefix>_vote/accuracy` and `<prefix>_pooled_vote/accuracy` if there are
-        labels; parse rate and agreement always.
+        Args:
+            dataset: Questions; default the trainer's evaluation set. Its labels are split off and only score.
+            samples: Samples per peer and question for the pooled vote; default `args.eval_samples`.
+            pooled_questions: How many questions, from the first, are sampled; default all.
         """
-        dataset, gold = (
-            (self.eval_dataset, self._eval_gold)
-            if eval_dataset is None
-            else split_labels(eval_dataset, self.args.label_columns)
-        )
+        gold = self._eval_gold
         if dataset is None:
-            raise ValueError("evaluate() needs questions: pass eval_dataset here or to the trainer.")
-        with self.timed("evaluate"):
-            evaluation = evaluate_peers(self.evaluation_request(dataset, gold))
-        results = {f"{metric_key_prefix}_{k}": v for k, v in evaluation.metrics().items()}
-        self.log(dict(results))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, results)
-        return results
-
-    def evaluation_request(self, dataset, gold, samples: int | None = None) -> EvaluationRequest:
-        """What the evaluation needs to ask these questions of all peers."""
-        return EvaluationRequest(
+            dataset = self.eval_dataset
+        else:
+            dataset, gold = split_labels(dataset, self.args.label_columns)
+        if dataset is None:
+            raise ValueError("There are no questions to measure on: pass eval_dataset here or to the trainer.")
+        request = EvaluationRequest(
             engines=self.engines,
             names=tuple(self.peers),
             prompts=list(dataset["prompt"]),
             gold=[gold[i] for i in dataset["question_id"]] if gold else None,
-            request=self.rollout_request([], greedy=True),
+            rollout=self.rollout_request([], greedy=True),
             samples=self.args.eval_samples if samples is None else samples,
+            pooled_questions=len(dataset) if pooled_questions is None else min(pooled_questions, len(dataset)),
             batch_size=self.args.per_device_eval_batch_size,
             accelerator=self.accelerator,
             style=self.args.answer_style,
         )
+        with self.timed("evaluate"):
+            return evaluate_peers(request)
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """[`measure`], logged as `<prefix>_<peer>/accuracy`, `<prefix>_vote/accuracy` and, with `args.eval_samples`,
+        `<prefix>_pooled_vote/accuracy` if there are labels; parse rate and agreement always.
+        """
+        results = {f"{metric_key_prefix}_{k}": v for k, v in self.measure(eval_dataset).metrics().items()}
+        self.log(dict(results))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, results)
+        return results
 
     # ---- logs and state ----
 

@@ -1,0 +1,78 @@
+"""Named sets of options for `examples/pst_math.py`. Each is what one would otherwise type as flags."""
+
+from typing import Any
+
+PUBLISHED_MODELS = ["google/gemma-2-2b-it", "meta-llama/Llama-3.2-1B-Instruct", "Qwen/Qwen2.5-1.5B-Instruct"]
+
+# How the embedded tiny peers were pretrained to be asked, to be shown another's response, and to state an answer.
+TINY_STYLE: dict[str, Any] = {
+    "prompt_template": "{question}",
+    "peer_template": "\nP: {text}",
+    "answer_template": "#### {answer}",
+    "answer_style": "hash",
+    "max_completion_length": 48,
+    "per_device_train_batch_size": 256,
+    "per_device_eval_batch_size": 450,
+    "gradient_checkpointing": False,
+    "use_peft": False,
+    "load_in_4bit": False,
+    "peer_context": "responses",
+}
+
+# What works on the tiny peers, chosen on validation questions (docs/demo.md): independent answers, a pooled vote with
+# a quorum, four optimizer updates per generation batch, a decaying learning rate.
+DEMO: dict[str, Any] = {
+    "peers": ["tiny"],
+    "dataset": "tiny",
+    "max_steps": 40,
+    "steps_per_generation": 4,
+    "gradient_accumulation_steps": 1,
+    "per_device_train_batch_size": 256,
+    "per_device_eval_batch_size": 450,
+    "num_generations": 8,
+    "max_completion_length": 48,
+    "learning_rate": 2e-4,
+    "lr_scheduler_type": "linear",
+    "loss_type": "grpo",
+    "quorum": 0.34,
+    "logging_steps": 4,
+    "save_steps": 8,
+    "save_total_limit": 1,
+    "gradient_checkpointing": False,
+}
+
+# Three published models with 4-bit weights and LoRA on one GPU, trained by our defaults. Not run by us on a GPU yet.
+QLORA: dict[str, Any] = {
+    "peers": PUBLISHED_MODELS,
+    "dataset": "gsm8k",
+    "prompt_template": "{question}\n\nReason step by step, and put your final answer within \\boxed{}.",
+    "load_in_4bit": True,
+    "use_peft": True,
+    "lora_r": 16,
+    "max_steps": 200,
+    "steps_per_generation": 8,
+    "gradient_accumulation_steps": 8,
+    "per_device_train_batch_size": 8,
+    "per_device_eval_batch_size": 32,
+    "num_generations": 8,
+    "max_completion_length": 512,
+    "learning_rate": 1e-5,
+    "quorum": 0.34,
+    "logging_steps": 1,
+    "save_steps": 20,
+    "save_total_limit": 2,
+}
+
+# The published protocol (arXiv 2604.13356): sequential responses, the last peer is the aggregate, weighted
+# cross-entropy on each peer's own response. What the paper does not state keeps our defaults.
+PAPER: dict[str, Any] = QLORA | {
+    "dataset": "multiarith",
+    "context": "sequential",
+    "peer_context": "responses",
+    "aggregator": "last_peer",
+    "objective": "weighted_sft",
+    "quorum": 0.0,
+    "pmi": "on",
+}
+
+PRESETS = {"demo": DEMO, "qlora": QLORA, "paper": PAPER}

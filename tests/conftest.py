@@ -1,0 +1,106 @@
+"""Shared fixtures: the embedded tiny peers, short question sets and a trainer that is built in one line."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # two spinning threads on two shared cores are slower than one
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def shared_data():
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the folder with real benchmark rows is not here")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    from pst_rl.tiny import TINY_PEERS
+
+    return {name: str(folder) for name, folder in TINY_PEERS.items()}
+
+
+@pytest.fixture(scope="session")
+def questions():
+    """`questions(n)`: n training questions with gold answers."""
+    from datasets import Dataset
+
+    from pst_rl.tiny import tiny_questions
+
+    def build(n=32, split="train"):
+        rows = tiny_questions(split, n)
+        return Dataset.from_list(
+            [{"prompt": [{"role": "user", "content": r["question"]}], "answer": r["answer"]} for r in rows]
+        )
+
+    return build
+
+
+@pytest.fixture
+def config(tmp_path):
+    """`config(**overrides)`: a small, fast PSTConfig in the tiny peers' style."""
+    from pst_rl import PSTConfig
+
+    def build(**overrides):
+        defaults = dict(
+            output_dir=str(tmp_path / "run"),
+            max_steps=2,
+            per_device_train_batch_size=16,
+            per_device_eval_batch_size=16,
+            num_generations=4,
+            max_completion_length=40,
+            learning_rate=1e-3,
+            lr_scheduler_type="constant",
+            loss_type="grpo",
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            gradient_checkpointing=False,
+            answer_template="#### {answer}",
+            answer_style="hash",
+            peer_template="\nP: {text}",
+        )
+        return PSTConfig(**defaults | overrides)
+
+    return build
+
+
+@pytest.fixture
+def trainer(config, questions, tiny):
+    """`trainer(peers=..., data=..., **config)`: a PSTTrainer on the tiny peers."""
+    from pst_rl import PSTTrainer
+
+    def build(peers=None, data=None, eval_data=None, reward_providers=None, aggregator=None, peft=None, **overrides):
+        return PSTTrainer(
+            peers or dict(list(tiny.items())[:2]),
+            config(**overrides),
+            train_dataset=questions() if data is None else data,
+            eval_dataset=eval_data,
+            reward_providers=reward_providers,
+            aggregator=aggregator,
+            peft_config=peft,
+        )
+
+    return build
+
+
+def weights(model):
+    """All trainable tensors, copied."""
+    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def same(a, b):
+    """Whether two sets of tensors are equal bit for bit."""
+    import torch
+
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)

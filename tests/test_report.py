@@ -1,0 +1,157 @@
+import json
+import math
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from pst_rl.report import (
+    PeerResult,
+    RunResults,
+    VoteResult,
+    _spread,
+    markdown_table,
+    plot_report,
+    print_table,
+    write_results,
+)
+
+RESULTS = RunResults(
+    peers={"gemma": PeerResult(0.4, 0.5, (0.06, 0.14), 0.9, 1.0), "llama": PeerResult(0.6, 0.58, (-0.05, 0.01))},
+    vote=VoteResult(0.65, 0.7),
+    pooled_vote=VoteResult(0.75, 0.76),
+    dataset="tiny",
+    n_test=900,
+    seed=3,
+    seconds={"generate": 12.0},
+    peak_memory_mib=800.0,
+    config={"output_dir": Path("runs/a"), "learning_rate": 2e-4, "epsilon": math.inf},
+)
+UNLABELLED = replace(
+    RESULTS,
+    peers={name: PeerResult(parsed_before=0.9, parsed_after=0.95) for name in RESULTS.peers},
+    vote=VoteResult(),
+    pooled_vote=VoteResult(),
+)
+HISTORY = [
+    {"step": step, "gemma/reward": 0.1 * step, "llama/reward": 0.5, "peers/agreement": 0.6, "gemma/pmi/mean": math.nan}
+    for step in range(1, 6)
+] + [{"step": 5, "train_runtime": 3.0}]
+
+
+def printed(results, width=80):
+    console = Console(width=width, file=StringIO())
+    print_table(results, console)
+    return console.file.getvalue()
+
+
+def drawn_texts(results, history, tmp_path):
+    """The texts in the picture, read from an SVG that keeps them as text."""
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        return plot_report(results, history, tmp_path / "report.svg").read_text()
+
+
+def test_results_have_the_documented_keys(tmp_path):
+    content = json.loads(write_results(RESULTS, tmp_path / "new").read_text())
+    assert content["peers"]["gemma"] == {
+        "before": 0.4, "after": 0.5, "ci95": [0.06, 0.14], "parsed_before": 0.9, "parsed_after": 1.0,
+    }  # fmt: skip
+    assert content["vote"]["after"] == 0.7 and content["pooled_vote"]["before"] == 0.75
+    assert content["mean_gain"] == pytest.approx(4.0)
+    assert content["seconds"] == {"generate": 12.0} and content["peak_memory_mib"] == 800 and content["seed"] == 3
+    assert content["config"] == {"output_dir": "runs/a", "learning_rate": 2e-4, "epsilon": None}
+
+
+def test_an_interrupted_write_leaves_the_old_results(tmp_path, monkeypatch):
+    path = write_results(RESULTS, tmp_path)
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_results(replace(RESULTS, seed=4), tmp_path)
+    assert json.loads(path.read_text())["seed"] == 3
+
+
+def test_a_second_write_replaces_the_first(tmp_path):
+    write_results(RESULTS, tmp_path)
+    write_results(replace(RESULTS, seed=4), tmp_path)
+    assert [json.loads(path.read_text())["seed"] for path in tmp_path.iterdir()] == [4]
+
+
+def test_numpy_numbers_stay_numbers(tmp_path):
+    results = replace(RESULTS, seed=np.int64(3), peers={"gemma": PeerResult(np.float32(0.5), np.float64(0.75))})
+    content = json.loads(write_results(results, tmp_path).read_text())
+    assert (content["seed"], content["peers"]["gemma"]["before"], content["mean_gain"]) == (3, 0.5, 25.0)
+
+
+def test_without_labels_accuracies_are_null(tmp_path):
+    content = json.loads(write_results(UNLABELLED, tmp_path).read_text())
+    assert content["mean_gain"] is content["vote"]["after"] is content["peers"]["llama"]["ci95"] is None
+
+
+def test_the_table_shows_percents_and_fits_80_columns():
+    text = printed(RESULTS)
+    assert max(map(len, text.splitlines())) <= 80
+    for part in ("40.0", "50.0", "+10.0", "[+6.0, +14.0]", "-2.0", "mean of the peers", "+4.0", "90.0 → 100.0"):
+        assert part in text
+
+
+def test_the_table_says_when_accuracy_is_unknown():
+    assert "No gold answers: the accuracy is unknown." in printed(UNLABELLED)
+    assert "90.0 → 95.0" in printed(UNLABELLED)
+
+
+def test_the_table_says_whether_labels_were_read():
+    assert "Training read no label." in printed(RESULTS)
+    assert "Training read labels." in printed(replace(RESULTS, supervised=True))
+
+
+def test_peer_names_are_not_read_as_markup():
+    assert "my[red]peer" in printed(replace(RESULTS, peers={"my[red]peer": PeerResult(0.1, 0.2)}))
+
+
+def test_markdown_has_one_line_per_peer_and_vote():
+    lines = markdown_table(RESULTS).splitlines()
+    assert "| gemma | 40.0 | 50.0 | +10.0 | [+6.0, +14.0] | 90.0 → 100.0 |" in lines
+    assert len([line for line in lines if line.startswith("|")]) == 2 + 2 + 1 + 2
+
+
+def test_only_the_file_name_of_a_local_dataset_is_shown():
+    text = markdown_table(replace(RESULTS, dataset="/home/me/rows.jsonl"))
+    assert "questions of rows.jsonl" in text and "/home" not in text
+
+
+def test_the_picture_is_written_in_full(tmp_path):
+    path = plot_report(RESULTS, HISTORY, tmp_path / "report.png")
+    assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 20_000
+    assert [item.name for item in tmp_path.iterdir()] == ["report.png"]
+
+
+def test_the_picture_labels_bars_and_lines(tmp_path):
+    text = drawn_texts(RESULTS, HISTORY, tmp_path)
+    assert "[+6.0, +14.0]" in text and "pooled vote" in text
+    assert text.count(">gemma<") == 2  # its bars, and its reward: the PMI is never finite
+
+
+def test_missing_series_are_noted(tmp_path):
+    text = drawn_texts(RESULTS, HISTORY, tmp_path)
+    assert text.count("not logged in this run") == 2  # PMI and distinct answers
+    text = drawn_texts(RESULTS, [{"step": 1, "llama/reward": 0.5}], tmp_path)
+    assert "not logged: gemma" in text
+
+
+def test_the_picture_of_an_unlabelled_run_without_history(tmp_path):
+    text = drawn_texts(UNLABELLED, [], tmp_path)
+    assert "no gold answers" in text and text.count("not logged in this run") == 4
+
+
+def test_labels_at_line_ends_are_kept_apart():
+    heights = sorted(_spread({"a": 0.50, "b": 0.50, "c": 0.51, "d": 0.9}, (0.0, 1.0)).values())
+    assert all(upper - lower > 0.109 for lower, upper in zip(heights, heights[1:], strict=False))
