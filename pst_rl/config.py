@@ -75,6 +75,9 @@ class PSTConfig(GRPOConfig):
         objective (`str`, *optional*, defaults to `"grpo"`):
             `"grpo"`, `"weighted_sft"` (weighted cross-entropy on the peer's own responses; the paper's form) or
             `"aggregate_sft"` (weighted cross-entropy on the aggregate's response, re-tokenised for each peer).
+        skip_zero_advantage (`bool`, *optional*, defaults to `False`):
+            Leave rows out of the update whose advantage is zero, and merge equal ones (one process only; the loss
+            keeps its normaliser). Cheaper, but micro-batches are composed differently.
         update_last_peer (`bool`, *optional*, defaults to `True`):
             Whether the peer that speaks last is updated too (the paper leaves this open).
 
@@ -145,6 +148,9 @@ class PSTConfig(GRPOConfig):
     )
     objective: Literal["grpo", "weighted_sft", "aggregate_sft"] = field(
         default="grpo", metadata={"help": "Which completions and advantages reach the loss."}
+    )
+    skip_zero_advantage: bool = field(
+        default=False, metadata={"help": "Leave rows with zero advantage out of the update (one process only)."}
     )
     update_last_peer: bool = field(default=True, metadata={"help": "Whether the peer that speaks last is updated."})
     label_columns: list[str] | None = field(

@@ -227,6 +227,10 @@ class JointTrainer(_BaseTrainer):
 
     # ---- logs ----
 
+    def joint_logs(self) -> dict[str, float]:
+        """What a subclass adds to each training log."""
+        return {}
+
     @contextlib.contextmanager
     def timed(self, phase: str):
         """Adds the seconds spent inside to `self.seconds[phase]`."""
@@ -241,6 +245,7 @@ class JointTrainer(_BaseTrainer):
                 peer_logs: dict[str, Any] = {}
                 peer.log(peer_logs)
                 logs.update({f"{name}/{k}": v for k, v in peer_logs.items() if k not in ("epoch", "step")})
+            logs.update(self.joint_logs())  # last: they cover all rows, where the peers may have been given fewer
         super().log(logs, start_time)
 
     # ---- Hub ----

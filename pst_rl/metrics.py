@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+import torch
+
 from pst_rl.answers import is_correct
 from pst_rl.records import Group, Rewards, Weights
 
 
-def joint_metrics(group: Group, rewards: Mapping[str, Rewards], weights: Weights, gold) -> dict[str, float]:
+def joint_metrics(
+    group: Group, rewards: Mapping[str, Rewards], reward_weights: Mapping[str, float], weights: Weights, gold
+) -> dict[str, float]:
     """Label-free signs of health, and, if there are labels, accuracies of samples and targets.
 
     - `peers/agreement`: share of the most common answer among all samples of a question, mean over questions.
@@ -17,7 +21,8 @@ def joint_metrics(group: Group, rewards: Mapping[str, Rewards], weights: Weights
     - `peers/distinct_targets`: distinct targets over questions with one, divided by their number; falls when peers
       give one constant answer.
     - `peers/unanimous`, `peers/abstained`: share of questions in which all samples agree; without a target.
-    - `<peer>/parsed`, `<peer>/finished`: shares of the peer's samples.
+    - `<peer>/parsed`, `<peer>/finished`: shares of the peer's samples; `<peer>/completions/mean_length` in tokens.
+    - `<peer>/reward`: weighted sum of the providers' rewards, mean over samples that some provider scored.
     - `<peer>/reward/<provider>`: mean over samples that were not abstained on, for monitors (weight 0) too.
     - `aggregate/accuracy`, `<peer>/sample_accuracy`: only with labels; nothing trained depends on them.
     """
@@ -44,6 +49,13 @@ def joint_metrics(group: Group, rewards: Mapping[str, Rewards], weights: Weights
             scored = reward.values[p][~reward.abstain[p]]
             if scored.numel():
                 metrics[f"{name}/reward/{provider}"] = scored.mean().item()
+        total = sum(
+            w * rewards[n].values[p].masked_fill(rewards[n].abstain[p], 0.0) for n, w in reward_weights.items()
+        )
+        scored = ~torch.stack([rewards[n].abstain[p] for n, w in reward_weights.items() if w != 0.0]).all(0)
+        if scored.any():
+            metrics[f"{name}/reward"] = total[scored].mean().item()
+        metrics[f"{name}/completions/mean_length"] = sum(r.length for r in samples) / len(samples)
     for provider, reward in rewards.items():
         metrics.update({f"{provider}/{key}": value for key, value in reward.metrics.items()})
     metrics.update(weights.metrics)

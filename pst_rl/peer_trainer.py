@@ -50,6 +50,7 @@ class PeerUpdate:
         weights: Factors of TRL's advantages, (rows,); `None` leaves TRL's output untouched.
         advantages: Replaces TRL's advantages, (rows,); `None` keeps them.
         on_policy: Drop the old log-probabilities, so that every ratio is 1 (the cross-entropy objectives).
+        token_count: Completion tokens of all rows, where some were left out; `None`: none were.
     """
 
     inputs: list[dict[str, Any]]
@@ -60,6 +61,7 @@ class PeerUpdate:
     weights: torch.Tensor | None = None
     advantages: torch.Tensor | None = None
     on_policy: bool = False
+    token_count: int | None = None
 
 
 class PeerTrainer(GRPOTrainer):
@@ -214,6 +216,8 @@ class PeerTrainer(GRPOTrainer):
             self.args.gradient_accumulation_steps = accumulation
         if update.on_policy:
             output.pop("old_per_token_logps", None)
+        if update.token_count is not None:
+            output["num_items_in_batch"] = torch.full_like(output["num_items_in_batch"], update.token_count)
         if update.advantages is not None:
             output["advantages"] = update.advantages.to(output["advantages"])
         elif update.weights is not None:

@@ -35,6 +35,7 @@ DEMO: dict[str, Any] = {
     "lr_scheduler_type": "linear",
     "loss_type": "grpo",
     "quorum": 0.34,
+    "skip_zero_advantage": True,
     "logging_steps": 4,
     "save_steps": 8,
     "save_total_limit": 1,

@@ -16,6 +16,7 @@ import torch
 from pst_rl import answers, metrics
 from pst_rl.aggregation import AGGREGATORS, Aggregator
 from pst_rl.aggregation.votes import Majority
+from pst_rl.compaction import check_compaction, compact
 from pst_rl.config import PSTConfig
 from pst_rl.data import split_labels
 from pst_rl.evaluation import Evaluation, EvaluationRequest, evaluate_peers
@@ -91,7 +92,8 @@ class PSTTrainer(JointTrainer):
         self.providers = make_providers(reward_providers if reward_providers is not None else args.rewards)
         check_scheme(args, len(specs), self.aggregator, self.providers, train_dataset)
         reward_weights = args.reward_weights or [1.0] * len(self.providers)
-        self.monitors = {n for n, w in zip(self.providers, reward_weights, strict=True) if w == 0.0}
+        self.reward_weights = dict(zip(self.providers, reward_weights, strict=True))
+        self.monitors = {name for name, weight in self.reward_weights.items() if weight == 0.0}
         if args.reward_weights is not None:
             args.reward_weights = [w for w in reward_weights if w != 0.0]  # TRL never sees the monitors
         train_dataset, self._train_gold = split_labels(train_dataset, args.label_columns)
@@ -172,12 +174,16 @@ class PSTTrainer(JointTrainer):
             rewards = self.compute_rewards(group)
         with self.timed("pmi"):
             weights = self.compute_weights(group, rewards, joint.rollouts)
+        active = active_samples([r for n, r in rewards.items() if n not in self.monitors], self.args)
         for p, engine in enumerate(self.engines):
             scored = {name: r for name, r in rewards.items() if name not in self.monitors}
             request = UpdateRequest(engine, p, group, scored, weights, joint.rollouts[p], offset)
-            engine.update = make_update(request, self.args)
+            update = make_update(request, self.args)
+            if self.args.skip_zero_advantage and self.accelerator.num_processes == 1:
+                update = compact(update, active[p].flatten(), self.args)
+            engine.update = update
         self.last_group = group
-        self._record(metrics.joint_metrics(group, rewards, weights, self._train_gold))
+        self._record(metrics.joint_metrics(group, rewards, self.reward_weights, weights, self._train_gold))
         self._record({"rollout/shortened": joint.shortened, "rollout/overlong": joint.overlong})
 
     def rollout_request(self, prompts: list[Prompt], greedy: bool = False) -> RolloutRequest:
@@ -293,11 +299,11 @@ class PSTTrainer(JointTrainer):
         for name, value in values.items():
             self._joint_metrics[name].append(value)
 
-    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
-        if "loss" in logs:
-            logs.update({name: sum(values) / len(values) for name, values in self._joint_metrics.items()})
-            self._joint_metrics.clear()
-        super().log(logs, start_time)
+    def joint_logs(self) -> dict[str, float]:
+        """Means of the joint metrics since the last log."""
+        means = {name: sum(values) / len(values) for name, values in self._joint_metrics.items()}
+        self._joint_metrics.clear()
+        return means
 
     def stateful_parts(self) -> dict[str, Stateful]:
         parts = {f"provider/{name}": p for name, p in self.providers.items() if isinstance(p, Stateful)}
@@ -333,6 +339,8 @@ def make_providers(providers: Sequence[RewardProvider | str]) -> dict[str, Calla
 
 def check_scheme(args: PSTConfig, peers: int, aggregator, providers: Mapping[str, Callable], train_dataset) -> None:
     """Refuses combinations that cannot work, before any model is loaded."""
+    if args.skip_zero_advantage:
+        check_compaction(args)
     scheme = type(aggregator).__name__
     if peers < aggregator.min_peers:
         raise ValueError(

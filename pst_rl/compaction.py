@@ -1,0 +1,85 @@
+"""Leaves rows out of the update that cannot change it: same gradient in expectation, fewer tokens.
+
+A row whose advantage is zero contributes nothing to TRL's policy loss, and k equal rows contribute what one row with
+the sum of their advantages does. The normaliser is kept: losses that average over rows have their advantages scaled by
+kept / total, losses that divide by a token count are given the count of all rows.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+
+from pst_rl.config import PSTConfig
+from pst_rl.peer_trainer import PeerUpdate
+
+ROW_MEAN = ("grpo", "dr_grpo")
+TOKEN_COUNT = ("dapo", "cispo")
+
+
+def check_compaction(config: PSTConfig) -> None:
+    """Refuses settings under which a row with zero advantage still has a gradient, or changes others' advantages."""
+    faults = {
+        f"loss_type={config.loss_type!r} (use one of {', '.join(ROW_MEAN + TOKEN_COUNT)})": config.loss_type
+        not in ROW_MEAN + TOKEN_COUNT,
+        "beta must be 0": config.beta != 0.0,
+        "entropy_coef must be 0": config.entropy_coef != 0.0 or config.use_adaptive_entropy,
+        "top_entropy_quantile must be 1": config.top_entropy_quantile < 1.0,
+        "scale_rewards must be 'group' or 'none'": config.scale_rewards == "batch",
+        "multi_objective_aggregation must be 'sum_then_normalize'": config.multi_objective_aggregation
+        != "sum_then_normalize",
+    }
+    if wrong := [fault for fault, present in faults.items() if present]:
+        raise ValueError(f"skip_zero_advantage cannot be used here: {'; '.join(wrong)}.")
+
+
+def compact(update: PeerUpdate, active: torch.Tensor, config: PSTConfig) -> PeerUpdate:
+    """The same update with fewer rows, for a run with one process.
+
+    Args:
+        active: Which rows can have a non-zero advantage, bool (rows,). Used where TRL computes the advantages; whole
+            groups are then kept or left out, so that it still sees complete groups.
+    """
+    total = len(update.inputs)
+    if update.advantages is None:
+        groups = active.view(-1, config.num_generations).any(1)
+        wanted = groups.repeat_interleave(config.num_generations)
+        factors = update.weights
+    else:
+        wanted, factors = _merge_equal_rows(update)
+    rows = _padded(wanted, math.lcm(config.num_generations, config.steps_per_generation))
+    if config.loss_type in ROW_MEAN:
+        factors = factors * (len(rows) / total)
+    pick = lambda values: [values[i] for i in rows]  # noqa: E731
+    return replace(
+        update,
+        inputs=pick(update.inputs),
+        prompt_ids=pick(update.prompt_ids),
+        completion_ids=pick(update.completion_ids),
+        logprobs=None if update.logprobs is None else pick(update.logprobs),
+        rewards={name: pick(values) for name, values in update.rewards.items()},
+        weights=factors[rows],
+        advantages=None if update.advantages is None else factors[rows],
+        token_count=sum(len(ids) for ids in update.completion_ids),
+    )
+
+
+def _merge_equal_rows(update: PeerUpdate) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which rows to keep, and advantages in which the first of equal rows carries the sum of them."""
+    first: dict[tuple, int] = {}
+    merged = torch.zeros_like(update.advantages)
+    for i, pair in enumerate(zip(update.prompt_ids, update.completion_ids, strict=True)):
+        merged[first.setdefault((tuple(pair[0]), tuple(pair[1])), i)] += update.advantages[i]
+    return merged != 0.0, merged
+
+
+def _padded(wanted: torch.Tensor, multiple: int) -> list[int]:
+    """Indices of the wanted rows and of as many others as make a positive multiple of `multiple`.
+
+    The others come in whole blocks from the front, so that groups stay complete where `wanted` is made of groups.
+    """
+    count = max(multiple, math.ceil(int(wanted.sum()) / multiple) * multiple)
+    spare = (~wanted).nonzero().flatten()[: count - int(wanted.sum())]
+    return sorted([*wanted.nonzero().flatten().tolist(), *spare.tolist()])
