@@ -37,6 +37,8 @@ class ScriptArguments:
     """Prompt around each question."""
     train_questions: int | None = None
     """Unlabelled questions to train on; unset: all of the training split."""
+    eval_split: str = "test"
+    """Split to measure on; choose settings on `validation`."""
     test_questions: int = 900
     """Held-out questions to measure greedy exact match on."""
     pooled_questions: int = 300
@@ -64,7 +66,7 @@ def main() -> int:
         load = lambda split, limit: load_questions(  # noqa: E731
             script.dataset, split=split, limit=limit, prompt_template=script.prompt_template, **columns
         )
-        train, test = load("train", script.train_questions), load("test", script.test_questions)
+        train, test = load("train", script.train_questions), load(script.eval_split, script.test_questions)
         peers = (
             {name: str(folder) for name, folder in TINY_PEERS.items()} if script.peers == ["tiny"] else script.peers
         )
@@ -92,19 +94,21 @@ def main() -> int:
         after = trainer.measure(**pooled)
 
     # ---- save, report, push --------------------------------------------------------------------------------------
-    trainer.save_model()
     if trainer.is_world_process_zero():
-        results = compare(
+        trainer.results = results = compare(
             before, after, trainer, script.dataset, asdict(script) | args.to_dict() | {"model": asdict(model)}
         )
         print_table(results)
         write_results(results, args.output_dir)
         plot_report(results, trainer.state.log_history, f"{args.output_dir}/report.png")
+    if args.push_to_hub:
+        trainer.push_to_hub()  # saves them too
+    else:
+        trainer.save_model()
+    if trainer.is_world_process_zero():
         print(
             f"Results, plot and the trained peers are in {args.output_dir}: results.json, report.png, {', '.join(results.peers)}"
         )
-    if args.push_to_hub:
-        trainer.push_to_hub()
     return 0
 
 

@@ -11,7 +11,7 @@ import os
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import set_seed
@@ -19,10 +19,15 @@ from torch import nn
 from trl.trainer.base_trainer import _BaseTrainer
 from trl.trainer.utils import identity
 
+from pst_rl.cards import write_peer_card
 from pst_rl.config import PSTConfig
+from pst_rl.hub import PeerRepositories, check_hub_strategy, repository_arguments
 from pst_rl.peer_trainer import PAPER, PeerTrainer
 from pst_rl.peers import PeerSpec
 from pst_rl.rewards import Stateful
+
+if TYPE_CHECKING:
+    from pst_rl.report import RunResults
 
 
 class Peers(nn.ModuleDict):
@@ -49,7 +54,7 @@ class Peers(nn.ModuleDict):
             yield
 
 
-class JointTrainer(_BaseTrainer):
+class JointTrainer(PeerRepositories, _BaseTrainer):
     """Owns the loop, optimizer, schedule, callbacks, checkpoints and logs of several [`PeerTrainer`]s."""
 
     loss_is_scaled_for_ga = True
@@ -66,13 +71,17 @@ class JointTrainer(_BaseTrainer):
         eval_dataset,
         **kwargs,
     ):
+        check_hub_strategy(args)
         refuse_sharding(args)
         self.specs = specs
+        self.results: RunResults | None = None  # set it once they are measured: the model cards show them
+        self.dataset_name: str | None = None  # for the model cards; else the name in `results`
+        peer_args = repository_arguments(args, specs)
         self.seconds: dict[str, float] = defaultdict(float)
         self.peers: dict[str, PeerTrainer] = {}
         for name, spec in specs.items():
             set_seed(args.seed)  # each peer's LoRA starts from the same seed, whoever its neighbours are
-            self.peers[name] = PeerTrainer(spec, args, reward_names, train_dataset)
+            self.peers[name] = PeerTrainer(spec, peer_args, reward_names, train_dataset)
         self.engines = list(self.peers.values())
         super().__init__(
             model=Peers({name: peer.model for name, peer in self.peers.items()}),
@@ -166,16 +175,14 @@ class JointTrainer(_BaseTrainer):
     def _save(self, output_dir=None, state_dict=None):
         self._sync_state()
         for name, peer in self.trained.items():
-            peer._save(os.path.join(output_dir or self.args.output_dir, name))
-            os.makedirs(peer.args.output_dir, exist_ok=True)
-            self.write_card(name)
+            folder = os.path.join(output_dir or self.args.output_dir, name)
+            peer._save(folder)
+            self.write_card(name, folder)
 
-    def write_card(self, name: str) -> None:
-        """Writes one peer's model card into its output folder."""
-        peer = self.peers[name]
-        peer.create_model_card(
-            model_name=(peer.args.hub_model_id or f"{Path(self.args.output_dir).name}-{name}").split("/")[-1]
-        )
+    def write_card(self, name: str, folder: str | os.PathLike) -> None:
+        """Writes one peer's model card, `README.md`, into a folder."""
+        if self.is_world_process_zero():
+            write_peer_card(self, name, Path(folder))
 
     def _save_checkpoint(self, model, trial):
         super()._save_checkpoint(model, trial)
@@ -247,34 +254,6 @@ class JointTrainer(_BaseTrainer):
                 logs.update({f"{name}/{k}": v for k, v in peer_logs.items() if k not in ("epoch", "step")})
             logs.update(self.joint_logs())  # last: they cover all rows, where the peers may have been given fewer
         super().log(logs, start_time)
-
-    # ---- Hub ----
-
-    def init_hf_repo(self, token=None, private=None):
-        pass  # every peer has a repository of its own
-
-    def push_to_hub(self, *args, **kwargs):
-        """Pushes every trained peer to its own repository, `<hub_model_id>-<peer>`; returns the answers by name."""
-        self._sync_state()
-        pushed = {}
-        for name, peer in self.trained.items():
-            self.save_peer(name)
-            pushed[name] = peer.push_to_hub(*args, **kwargs)
-        return pushed
-
-    def save_peer(self, name: str) -> None:
-        """Saves one peer's weights, tokenizer and card into its output folder."""
-        if self.args.should_save:
-            self.peers[name]._save(self.peers[name].args.output_dir)
-            self.write_card(name)
-
-    def _push_from_checkpoint(self, checkpoint_folder):
-        for name, peer in self.trained.items():
-            peer._push_from_checkpoint(os.path.join(checkpoint_folder, name))
-
-    def _finish_current_push(self):
-        for peer in self.trained.values():
-            peer._finish_current_push()
 
 
 def refuse_sharding(args: PSTConfig) -> None:

@@ -244,7 +244,8 @@ class PSTTrainer(JointTrainer):
         with self.timed("loss and backward"):
             for name, peer in self.updated().items():
                 peer.current_gradient_accumulation_steps = self.current_gradient_accumulation_steps
-                losses.append(peer.training_step(model[name], peer.update.inputs, num_items_in_batch))
+                rows = inputs if peer.update is None else peer.update.inputs  # resumed within a generation batch
+                losses.append(peer.training_step(model[name], rows, num_items_in_batch))
         return torch.stack([loss.to(self.args.device) for loss in losses]).mean()
 
     def updated(self):

@@ -1,0 +1,51 @@
+"""Three embedded tiny peers of different architectures and tokenizers, and the questions they half know.
+
+Each peer holds a planted misconception, so the pooled vote is better than any of them: a constructed test bed for
+eliciting half-known skills, not evidence about larger models. Importing this module loads no model library.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from pst_rl.tiny.questions import tiny_questions
+
+__all__ = ["TINY_PEERS", "tiny_questions", "verify_checksums"]
+
+FOLDER = Path(__file__).parent
+
+TINY_PEERS: dict[str, Path] = {name: FOLDER / name for name in ("gemma2", "llama", "qwen2")}
+"""Name -> folder, for `AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained`."""
+
+CHECKED = (
+    "model.safetensors",
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+)
+
+
+def sha256(file: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal text."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def verify_checksums(folder: Path = FOLDER) -> None:
+    """Compare the files of the tiny peers with `checksums.json`.
+
+    Raises:
+        ValueError: names every file that is missing or differs.
+    """
+    recorded: dict[str, str] = json.loads((folder / "checksums.json").read_text())["sha256"]
+    wrong = [name for name, digest in recorded.items() if not _matches(folder / name, digest)]
+    if wrong:
+        raise ValueError(
+            f"Tiny peer files missing or changed: {', '.join(wrong)}. Reinstall the package, or remake them with "
+            "scripts/train_tiny_peers.py."
+        )
+
+
+def _matches(file: Path, digest: str) -> bool:
+    return file.is_file() and sha256(file) == digest

@@ -1,0 +1,39 @@
+"""Run by `test_two_processes_...` under `accelerate launch`: trains two steps and writes what each process saw."""
+
+import json
+import sys
+from pathlib import Path
+
+from datasets import Dataset
+
+from pst_rl import PSTConfig, PSTTrainer
+from pst_rl.tiny import TINY_PEERS, tiny_questions
+
+folder = Path(sys.argv[1])
+args = PSTConfig(
+    str(folder / "run"),
+    max_steps=2,
+    per_device_train_batch_size=6,
+    num_generations=4,
+    max_completion_length=40,
+    learning_rate=1e-3,
+    context="sequential",
+    save_strategy="no",
+    report_to="none",
+    disable_tqdm=True,
+    gradient_checkpointing=False,
+)
+rows = [{"prompt": [{"role": "user", "content": row["question"]}]} for row in tiny_questions("train", 12)]
+trainer = PSTTrainer({n: str(TINY_PEERS[n]) for n in ("llama", "qwen2")}, args, Dataset.from_list(rows))
+checksum = lambda: [float(sum(p.double().sum() for p in peer.model.parameters())) for peer in trainer.engines]  # noqa: E731
+start = checksum()
+trainer.train()
+group = trainer.last_group
+seen = {
+    "world": trainer.accelerator.num_processes,
+    "group": [[[r.text for r in chain] for chain in peer] for peer in group.responses],
+    "sizes": list(group.shape[1:]),
+    "start": start,
+    "sums": checksum(),
+}
+(folder / f"rank{trainer.accelerator.process_index}.json").write_text(json.dumps(seen))
