@@ -106,9 +106,8 @@ def main() -> int:
     else:
         trainer.save_model()
     if trainer.is_world_process_zero():
-        print(
-            f"Results, plot and the trained peers are in {args.output_dir}: results.json, report.png, {', '.join(results.peers)}"
-        )
+        names = ", ".join(results.peers)
+        print(f"Results, plot and the trained peers are in {args.output_dir}: results.json, report.png, {names}")
     return 0
 
 

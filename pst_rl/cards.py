@@ -14,7 +14,7 @@ from peft import LoraConfig, PeftModel
 
 from pst_rl.aggregation import AGGREGATORS
 from pst_rl.aggregation.votes import Majority
-from pst_rl.data import PRESETS
+from pst_rl.data import FILE_FORMATS, PRESETS
 from pst_rl.report import markdown_table
 from pst_rl.tiny import TINY_PEERS
 
@@ -218,7 +218,8 @@ def hub_dataset(source: str | None) -> str | None:
     if source in PRESETS:
         return PRESETS[source].hub_id
     repo = (source or "").partition(":")[0]
-    return repo if "/" in repo and HUB_ID.fullmatch(repo) and not os.path.exists(repo) else None
+    local = Path(repo).suffix.lower() in FILE_FORMATS or os.path.exists(repo)
+    return repo if "/" in repo and HUB_ID.fullmatch(repo) and not local else None
 
 
 def describe_data(source: str) -> str:

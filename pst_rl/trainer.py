@@ -17,6 +17,7 @@ from pst_rl import answers, metrics
 from pst_rl.aggregation import AGGREGATORS, Aggregator
 from pst_rl.aggregation.votes import Majority
 from pst_rl.compaction import check_compaction, compact
+from pst_rl.completions import completions_table, write_completions
 from pst_rl.config import PSTConfig
 from pst_rl.data import split_labels
 from pst_rl.evaluation import Evaluation, EvaluationRequest, evaluate_peers
@@ -183,6 +184,8 @@ class PSTTrainer(JointTrainer):
                 update = compact(update, active[p].flatten(), self.args)
             engine.update = update
         self.last_group = group
+        if self.args.log_completions and self.is_world_process_zero():
+            write_completions(completions_table(group, rewards, weights), self.args.output_dir)
         self._record(metrics.joint_metrics(group, rewards, self.reward_weights, weights, self._train_gold))
         self._record({"rollout/shortened": joint.shortened, "rollout/overlong": joint.overlong})
 
@@ -258,6 +261,8 @@ class PSTTrainer(JointTrainer):
     def measure(self, dataset=None, samples: int | None = None, pooled_questions: int | None = None) -> Evaluation:
         """Greedy answers of every peer, their vote, and the pooled vote of samples, without logging anything.
 
+        Every peer answers alone, also where it is trained with `context="sequential"`.
+
         Args:
             dataset: Questions; default the trainer's evaluation set. Its labels are split off and only score.
             samples: Samples per peer and question for the pooled vote; default `args.eval_samples`.
@@ -275,7 +280,7 @@ class PSTTrainer(JointTrainer):
             names=tuple(self.peers),
             prompts=list(dataset["prompt"]),
             gold=[gold[i] for i in dataset["question_id"]] if gold else None,
-            rollout=self.rollout_request([], greedy=True),
+            rollout=replace(self.rollout_request([], greedy=True), sequential=False),
             samples=self.args.eval_samples if samples is None else samples,
             pooled_questions=len(dataset) if pooled_questions is None else min(pooled_questions, len(dataset)),
             batch_size=self.args.per_device_eval_batch_size,
