@@ -33,6 +33,9 @@ class PSTConfig(GRPOConfig):
         stop_strings (`list[str]`, *optional*):
             Responses end before the first of these. Defaults to strings that begin a next question for models without
             a chat template, and to none for models with one.
+        rows_per_generate (`int`, *optional*):
+            Generate this many rows at a time, sorted by prompt length, so that less is spent on padding and waiting.
+            Unset: all rows of a generation batch at once, in order, as TRL does.
 
         > Parameters that control answers and the aggregate
 
@@ -47,9 +50,9 @@ class PSTConfig(GRPOConfig):
         quorum (`float`, *optional*, defaults to `0.0`):
             Share of all samples the winning answer of a vote needs; below it the question is left out.
         rewards (`list[str]`, *optional*, defaults to `["matches_aggregate"]`):
-            Keys of `pst_rl.REWARDS`; ignored if reward providers are passed to the trainer. Several are combined by
-            `reward_weights` and `multi_objective_aggregation` (set to `"normalize_then_sum"` when there are several
-            and it is left unset).
+            Keys of `pst_rl.REWARDS`; ignored if reward providers are passed to the trainer.
+        multi_objective_aggregation (`str`, *optional*):
+            TRL's; unset: `"normalize_then_sum"` where several providers have a weight, else `"sum_then_normalize"`.
 
         > Parameters that control the PMI weights (source: arXiv 2604.13356; every switch is our reading of it)
 
@@ -112,6 +115,9 @@ class PSTConfig(GRPOConfig):
     stop_strings: list[str] | None = field(
         default=None, metadata={"help": "A response ends before the first of these strings."}
     )
+    rows_per_generate: int | None = field(
+        default=None, metadata={"help": "Rows generated at a time, sorted by prompt length; unset: all at once."}
+    )
     answer_style: Literal["auto", "boxed", "hash", "phrase", "number", "choice"] = field(
         default="auto", metadata={"help": "Which statement counts as the final answer."}
     )
@@ -126,6 +132,9 @@ class PSTConfig(GRPOConfig):
     quorum: float = field(default=0.0, metadata={"help": "Share of all samples a winning answer needs."})
     rewards: list[str] = field(
         default_factory=lambda: ["matches_aggregate"], metadata={"help": "Names of the reward providers."}
+    )
+    multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] | None = field(
+        default=None, metadata={"help": "TRL's; unset: normalize_then_sum where several rewards have a weight."}
     )
     pmi: Literal["on", "off"] = field(default="on", metadata={"help": "Scale advantages by PMI, or not."})
     pmi_scorer: Literal["responder", "last_peer", "other_peers"] = field(
@@ -188,6 +197,8 @@ class PSTConfig(GRPOConfig):
             raise ValueError(f"peer_template must contain {{text}}, got {self.peer_template!r}.")
         if "{prompt}" not in self.base_template:
             raise ValueError(f"base_template must contain {{prompt}}, got {self.base_template!r}.")
+        if self.rows_per_generate is not None and self.rows_per_generate < 1:
+            raise ValueError(f"rows_per_generate must be at least 1, got {self.rows_per_generate}.")
         if self.pmi_tau is not None and not self.pmi_tau > 0:
             raise ValueError(f"pmi_tau must be positive (nats), got {self.pmi_tau}; leave it unset to estimate it.")
         if self.order != "fixed" and self.context == "independent" and self.aggregator != "last_peer":

@@ -122,10 +122,9 @@ class PeerTrainer(GRPOTrainer):
     @torch.no_grad()
     def answer(self, prompts: list[Prompt], greedy: bool = False) -> Rollout:
         """Answers each prompt once through TRL's generation back end. Answers are not parsed yet."""
-        prompt_ids, images, fields = self._tokenize_prompts(prompts)
+        prompt_ids = [list(ids) for ids in self._tokenize_prompts(prompts)[0]]
         with _greedy_decoding(self, greedy):
-            completion_ids, logprobs = self._generate_single_turn(prompt_ids, images, fields, num_generations=1)
-        prompt_ids = [list(ids) for ids in prompt_ids]
+            completion_ids, logprobs = self._complete(prompt_ids)
         ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
         finished = []
         for row, ids in enumerate(completion_ids):
@@ -143,6 +142,22 @@ class PeerTrainer(GRPOTrainer):
                     logprobs[row] = logprobs[row][:kept]
                 texts[row], finished[row] = text[:at], True
         return Rollout(prompts, prompt_ids, completion_ids, logprobs, texts, [None] * len(texts), finished)
+
+    def _complete(self, prompt_ids: list[list[int]]) -> tuple[list[list[int]], list[list[float]] | None]:
+        """Completions of all rows, `rows_per_generate` rows at a time."""
+        size = self.args.rows_per_generate or len(prompt_ids)
+        if size >= len(prompt_ids):
+            return self._generate_single_turn(prompt_ids, None, {}, num_generations=1)
+        order = sorted(range(len(prompt_ids)), key=lambda row: len(prompt_ids[row]))
+        completion_ids: list = [None] * len(order)
+        logprobs: list = [None] * len(order)
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            ids, logps = self._generate_single_turn([prompt_ids[row] for row in rows], None, {}, num_generations=1)
+            for k, row in enumerate(rows):
+                completion_ids[row] = ids[k]
+                logprobs[row] = None if logps is None else logps[k]
+        return completion_ids, None if logprobs[0] is None else logprobs
 
     def prefix_tokens(self, ids: list[int], characters: int) -> int:
         """The largest n for which the first n tokens decode to at most `characters` characters."""
@@ -189,8 +204,10 @@ class PeerTrainer(GRPOTrainer):
 
     def keep_last_tokens(self, text: str, drop: int) -> str:
         """`text` without its first `drop` tokens (and two more, since its end may tokenise differently alone)."""
-        ids = self.text_ids(text)
-        return self._tokenizer.decode(ids[drop + 2 :], skip_special_tokens=True)
+        kept = self._tokenizer.decode(self.text_ids(text)[drop + 2 :], skip_special_tokens=True)
+        return kept.lstrip(
+            "\N{REPLACEMENT CHARACTER}"
+        )  # what a cut inside a character's bytes leaves never gets shorter
 
     # ---- the update ----
 

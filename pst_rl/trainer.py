@@ -91,12 +91,11 @@ class PSTTrainer(JointTrainer):
         )
         self.aggregator = aggregator if aggregator is not None else make_aggregator(args)
         self.providers = make_providers(reward_providers if reward_providers is not None else args.rewards)
+        resolve_reward_weights(args, self.providers)
         check_scheme(args, len(specs), self.aggregator, self.providers, train_dataset)
-        reward_weights = args.reward_weights or [1.0] * len(self.providers)
-        self.reward_weights = dict(zip(self.providers, reward_weights, strict=True))
+        self.reward_weights = dict(zip(self.providers, args.reward_weights, strict=True))
         self.monitors = {name for name, weight in self.reward_weights.items() if weight == 0.0}
-        if args.reward_weights is not None:
-            args.reward_weights = [w for w in reward_weights if w != 0.0]  # TRL never sees the monitors
+        args.reward_weights = [w for w in args.reward_weights if w != 0.0]  # TRL never sees the monitors
         train_dataset, self._train_gold = split_labels(train_dataset, args.label_columns)
         if args.supervised and not self._train_gold:
             raise ValueError("supervised=True, but the training set has no label column; see `label_columns`.")
@@ -343,6 +342,19 @@ def make_providers(providers: Sequence[RewardProvider | str]) -> dict[str, Calla
     return named
 
 
+def resolve_reward_weights(args: PSTConfig, providers: Mapping[str, Callable]) -> None:
+    """Fills in one weight per provider, and how several are combined."""
+    if args.reward_weights is None:
+        args.reward_weights = [1.0] * len(providers)
+    if len(args.reward_weights) != len(providers):
+        raise ValueError(f"reward_weights has {len(args.reward_weights)} entries for {len(providers)} providers.")
+    if not any(args.reward_weights):
+        raise ValueError("Every reward weight is 0: there is nothing to learn from. Set at least one above 0.")
+    if args.multi_objective_aggregation is None:
+        several = sum(w != 0.0 for w in args.reward_weights) > 1
+        args.multi_objective_aggregation = "normalize_then_sum" if several else "sum_then_normalize"
+
+
 def check_scheme(args: PSTConfig, peers: int, aggregator, providers: Mapping[str, Callable], train_dataset) -> None:
     """Refuses combinations that cannot work, before any model is loaded."""
     if args.skip_zero_advantage:
@@ -362,10 +374,6 @@ def check_scheme(args: PSTConfig, peers: int, aggregator, providers: Mapping[str
             f"{', '.join(readers)} reads gold answers. This run is label-free; set supervised=True (on the command "
             "line: --supervised) to allow it, and it will be marked as supervised in its logs and card."
         )
-    if args.reward_weights is not None and len(args.reward_weights) != len(providers):
-        raise ValueError(f"reward_weights has {len(args.reward_weights)} entries for {len(providers)} providers.")
-    if args.reward_weights is not None and not any(args.reward_weights):
-        raise ValueError("Every reward weight is 0: there is nothing to learn from. Set at least one above 0.")
     if len(train_dataset) == 0:
         raise ValueError("The training data set is empty.")
     if "prompt" not in train_dataset.column_names:

@@ -82,8 +82,7 @@ def active_samples(rewards: list[Rewards], config: PSTConfig) -> torch.Tensor:
     scored = torch.stack([~r.abstain for r in rewards]).any(0)
     if config.objective != "grpo" or config.multi_objective_aggregation == "normalize_then_sum":
         return scored
-    weights = config.reward_weights or [1.0] * len(rewards)
-    total = sum(w * torch.where(r.abstain, 0.0, r.values) for w, r in zip(weights, rewards, strict=True) if w != 0.0)
+    total = sum(w * torch.where(r.abstain, 0.0, r.values) for w, r in zip(config.reward_weights, rewards, strict=True))
     high = torch.where(scored, total, -torch.inf).amax(2, keepdim=True)
     low = torch.where(scored, total, torch.inf).amin(2, keepdim=True)
     return scored & (high > low)
