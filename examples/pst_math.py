@@ -13,7 +13,7 @@ file, and flags override it.
 import sys
 from dataclasses import asdict, dataclass, field
 
-from pst_rl.commandline import fail, parse
+from pst_rl.commandline import fail, parse, resume_point
 from pst_rl.presets import PRESETS, TINY_STYLE
 
 
@@ -62,6 +62,7 @@ def main() -> int:
 
     # ---- questions and peers -------------------------------------------------------------------------------------
     try:
+        checkpoint = resume_point(args)
         columns = {"question_column": script.question_column, "answer_column": script.answer_column}
         load = lambda split, limit: load_questions(  # noqa: E731
             script.dataset, split=split, limit=limit, prompt_template=script.prompt_template, **columns
@@ -87,7 +88,7 @@ def main() -> int:
     with progress.phase("measuring before training"):
         before = trainer.measure(**pooled)
     try:
-        trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+        trainer.train(resume_from_checkpoint=checkpoint)
     except KeyboardInterrupt:
         return progress.interrupted(sys.argv)
     with progress.phase("measuring after training"):

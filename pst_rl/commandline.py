@@ -1,5 +1,6 @@
 """From the command line to a configuration: a preset, a YAML file and flags, in that order, the last word winning."""
 
+import difflib
 import json
 import sys
 import types
@@ -10,6 +11,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import tyro
 import yaml
+from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig
 
 from pst_rl.config import PSTConfig
@@ -46,7 +48,8 @@ def parse(
         preset = option_value(argv, "preset") or from_file.get("preset") or next(iter(presets))
         if preset not in presets:
             raise ValueError(f"Unknown preset {preset!r}; choose one of {', '.join(presets)}.")
-        peers = option_value(argv, "peers") or (from_file.get("peers") or presets[preset]["peers"])[0]
+        peers = option_value(argv, "peers") or from_file.get("peers") or presets[preset]["peers"]
+        peers = peers if isinstance(peers, str) else peers[0]
         defaults = dict(presets[preset]) | (dict(tiny_style) if peers == "tiny" else {})
         flags = [*as_flags(defaults, hints, "the preset"), *as_flags(from_file, hints, str(path)), *argv]
         return _parse_flags(script, flags)
@@ -86,7 +89,7 @@ def json_rule(info: Any) -> Any:
         try:
             return json.loads(text)
         except json.JSONDecodeError:
-            if str in members:  # e.g. a path to a JSON file, or a plain name
+            if str in members and not text.lstrip().startswith("{"):  # e.g. a path to a JSON file, or a plain name
                 return text
             raise ValueError(f"expected JSON such as '{{\"key\": 1}}', got {text!r}") from None
 
@@ -99,6 +102,27 @@ def json_rule(info: Any) -> Any:
             "None" if value is None else value if isinstance(value, str) else json.dumps(value)
         ],
     )
+
+
+def resume_point(config: PSTConfig) -> str | None:
+    """The checkpoint to go on from: a folder, or the newest one of the output folder for `last`.
+
+    Raises:
+        FileNotFoundError: There is no such checkpoint.
+    """
+    wanted = config.resume_from_checkpoint
+    if wanted is None:
+        return None
+    if str(wanted).lower() in ("last", "true"):
+        found = get_last_checkpoint(config.output_dir) if Path(config.output_dir).is_dir() else None
+        if found is None:
+            raise FileNotFoundError(f"There is no checkpoint in {config.output_dir!r} to resume from.")
+        return found
+    if not Path(wanted, "trainer_state.json").is_file():
+        there = sorted(str(folder) for folder in Path(config.output_dir).glob("checkpoint-*"))
+        advice = f"there is: {', '.join(there)}" if there else f"{config.output_dir!r} holds none"
+        raise FileNotFoundError(f"{wanted!r} is no checkpoint; {advice}.")
+    return wanted
 
 
 def option_value(argv: Sequence[str], name: str) -> str | None:
@@ -134,7 +158,8 @@ def as_flags(options: Mapping[str, Any], hints: Mapping[str, Any], source: str) 
     flags: list[str] = []
     for name, value in options.items():
         if name not in hints:
-            raise ValueError(f"Unknown option {name!r} in {source}.")
+            near = difflib.get_close_matches(name, hints, n=1)
+            raise ValueError(f"Unknown option {name!r} in {source}{f'; did you mean {near[0]!r}?' if near else '.'}")
         flag = "--" + name.replace("_", "-")
         if hints[name] is bool:
             flags.append(flag if value else "--no-" + name.replace("_", "-"))

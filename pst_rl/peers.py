@@ -72,7 +72,7 @@ def resolve_peers(
     for name, peer in entries:
         spec = peer if isinstance(peer, PeerSpec) else PeerSpec(model=peer)
         name = name or spec.name or default_name(spec.model)
-        if not re.fullmatch(r"[\w.-]+", name):
+        if not re.fullmatch(r"\w[\w.-]*", name):
             raise ValueError(
                 f"A peer's name becomes a folder and a repository, so {name!r} may hold only [A-Za-z0-9_.-]."
             )

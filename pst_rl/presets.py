@@ -22,6 +22,7 @@ TINY_STYLE: dict[str, Any] = {
 # What works on the tiny peers, chosen on validation questions (docs/demo.md): independent answers, a pooled vote with
 # a quorum, four optimizer updates per generation batch, a decaying learning rate.
 DEMO: dict[str, Any] = {
+    "output_dir": "runs/pst_math",
     "peers": ["tiny"],
     "dataset": "tiny",
     "max_steps": 24,
@@ -45,6 +46,7 @@ DEMO: dict[str, Any] = {
 
 # Three published models with 4-bit weights and LoRA on one GPU, trained by our defaults. Not run by us on a GPU yet.
 QLORA: dict[str, Any] = {
+    "output_dir": "runs/qlora",
     "peers": PUBLISHED_MODELS,
     "dataset": "gsm8k",
     "prompt_template": "{question}\n\nReason step by step, and put your final answer within \\boxed{}.",
@@ -68,6 +70,7 @@ QLORA: dict[str, Any] = {
 # The published protocol (arXiv 2604.13356): sequential responses, the last peer is the aggregate, weighted
 # cross-entropy on each peer's own response. What the paper does not state keeps our defaults.
 PAPER: dict[str, Any] = QLORA | {
+    "output_dir": "runs/paper",
     "dataset": "multiarith",
     "context": "sequential",
     "peer_context": "responses",

@@ -48,12 +48,12 @@ class PromptFormat:
         """Finds out by asking the template itself."""
         if not tokenizer.chat_template:
             return cls(chat=False, system=False, base_template=base_template)
-        probe = [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]
+        probe = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello."}]
         try:
             rendered = tokenizer.apply_chat_template(probe, tokenize=False, add_generation_prompt=True)
         except TemplateError:
             return cls(chat=True, system=False, base_template=base_template)
-        return cls(chat=True, system="a" in rendered.replace("assistant", ""), base_template=base_template)
+        return cls(chat=True, system="Be brief." in rendered, base_template=base_template)
 
     def adapt(self, prompt: Prompt) -> Prompt:
         """The prompt as messages this template accepts (roles alternating), or as text."""

@@ -40,9 +40,7 @@ def test_the_order_of_pairs_changes_nothing(engine):
 def test_equal_pairs_are_scored_once_and_equally(engine, monkeypatch):
     peer, rows = engine("llama"), []
     forward = peer.model.forward
-    monkeypatch.setattr(
-        peer.model, "forward", lambda *a, **kw: rows.append(len(kw["input_ids"])) or forward(*a, **kw)
-    )
+    monkeypatch.setattr(peer.model, "forward", lambda *a, **kw: rows.append(len(kw["input_ids"])) or forward(*a, **kw))
     scores = sum_logprobs(peer, pairs(peer) * 3, 16)
     assert rows == [4]
     assert scores == scores[:4] * 3

@@ -18,7 +18,8 @@ class SupervisedGoldTarget(Aggregator):
         row = []
         for q in range(questions):
             pooled = [r for _, _, r in group.pooled(q)]
-            correct = [r for r in pooled if r.answer is not None and is_correct(r.text, group.gold[q])]
+            gold = group.gold[q]
+            correct = [r for r in pooled if None not in (r.answer, gold) and is_correct(r.text, gold)]
             target = make_target(correct[0].key, len(correct) / len(pooled), correct) if correct else None
             row.append((target,) * chains)
         return (tuple(row),) * peers
