@@ -30,25 +30,40 @@ if TYPE_CHECKING:
     from pst_rl.report import RunResults
 
 
-class Peers(nn.ModuleDict):
-    """What the training loop sees as its model: a container of the raw, or the DDP-wrapped, peers."""
+class Peers(nn.Module):
+    """What the training loop sees as its model: a container of the raw, or the DDP-wrapped, peers, by name.
+
+    Not a `ModuleDict`, which refuses names with a dot ("qwen2.5-1.5b") and those of its own methods.
+    """
 
     accepts_loss_kwargs = False
+
+    def __init__(self, models: dict[str, nn.Module]):
+        super().__init__()
+        self.names = list(models)
+        self.models = nn.ModuleList(models.values())
+
+    def __getitem__(self, name: str) -> nn.Module:
+        return self.models[self.names.index(name)]
+
+    def items(self) -> list[tuple[str, nn.Module]]:
+        """(name, model) of every peer."""
+        return list(zip(self.names, self.models, strict=True))
 
     @property
     def config(self):
         """The first peer's configuration; the loop only reads telemetry fields from it."""
-        return next(iter(self.values())).config
+        return self.models[0].config
 
     def activation_checkpointing_enable(self, **kwargs):
-        for model in self.values():
+        for model in self.models:
             model.activation_checkpointing_enable(**kwargs)
 
     @contextlib.contextmanager
     def no_sync(self):
         """Gradient accumulation under DDP: no peer synchronises inside."""
         with contextlib.ExitStack() as stack:
-            for model in self.values():
+            for model in self.models:
                 if isinstance(model, nn.parallel.DistributedDataParallel):
                     stack.enter_context(model.no_sync())
             yield
@@ -128,23 +143,21 @@ class JointTrainer(PeerRepositories, _BaseTrainer):
     def _wrap_model(self, model, training=True, dataloader=None):
         if not training or model is not self.model:
             return model
-        wrapped = Peers()
         for name, peer in self.peers.items():
             # One DDP per peer: a single wrapper around all of them would leave gradients unsynchronised.
-            wrapped[name] = self.accelerator.prepare_model(peer.model) if name in self.trained else peer.model
-            peer.model_wrapped = wrapped[name]
-        return wrapped
+            peer.model_wrapped = self.accelerator.prepare_model(peer.model) if name in self.trained else peer.model
+        return Peers({name: peer.model_wrapped for name, peer in self.peers.items()})
 
     def create_optimizer(self, model=None):
         """One optimizer; a group per peer and decay setting, so that a peer may have its own learning rate."""
         if self.optimizer is not None:
             return self.optimizer
-        decays = set(self.get_decay_parameter_names(self.model))
         groups = []
         for name, spec in self.specs.items():
+            decays = set(self.get_decay_parameter_names(self.model[name]))
             parameters = [(n, p) for n, p in self.model[name].named_parameters() if p.requires_grad]
             for decay in (True, False):
-                chosen = [p for n, p in parameters if (f"{name}.{n}" in decays) is decay]
+                chosen = [p for n, p in parameters if (n in decays) is decay]
                 group = {"params": chosen, "weight_decay": self.args.weight_decay if decay else 0.0}
                 if spec.learning_rate is not None:
                     group["lr"] = spec.learning_rate

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pst_rl.peer_trainer import PeerUpdate
-from pst_rl.records import Group, Rewards, Rollout, Weights
+from pst_rl.records import Group, Rewards, Rollout, Target, Weights
 
 if TYPE_CHECKING:
     from pst_rl.config import PSTConfig
@@ -59,15 +59,14 @@ def make_update(request: UpdateRequest, config: PSTConfig) -> PeerUpdate:
     completion_ids, advantages = rollout.completion_ids, None
     if config.objective != "grpo":
         targets = [t for chains in request.group.targets[p] for t in chains][rows]
-        usable = torch.tensor([t is not None for t in targets])
+        usable = [t is not None for t in targets]
         if config.objective == "weighted_sft":
-            usable &= torch.tensor([a is not None for a in rollout.answers])
+            usable = [u and a is not None for u, a in zip(usable, rollout.answers, strict=True)]
         else:
-            completion_ids = [
-                own if target is None else target_ids(request.engine, target.text)
-                for own, target in zip(rollout.completion_ids, targets, strict=True)
-            ]
-        advantages = torch.where(usable, weights, 0.0)
+            taught = [target_ids(request.engine, target) for target in targets]
+            usable = [ids is not None for ids in taught]
+            completion_ids = [ids or own for ids, own in zip(taught, rollout.completion_ids, strict=True)]
+        advantages = torch.where(torch.tensor(usable), weights, 0.0)
     return PeerUpdate(
         inputs=[{"prompt": prompt} for prompt in rollout.prompts],
         prompt_ids=rollout.prompt_ids,
@@ -80,6 +79,12 @@ def make_update(request: UpdateRequest, config: PSTConfig) -> PeerUpdate:
     )
 
 
-def target_ids(engine: PeerTrainer, text: str) -> list[int]:
-    """Another peer's response in this peer's tokens, ended by its end-of-turn token, within the completion length."""
-    return [*engine.text_ids(text)[: engine.max_completion_length - 1], engine.end_of_turn]
+def target_ids(engine: PeerTrainer, target: Target | None) -> list[int] | None:
+    """Another peer's response in this peer's tokens, ended by its end-of-turn token.
+
+    `None` where there is no text, or it does not fit: a response cut off would teach the peer to stop early.
+    """
+    if target is None or not target.text:
+        return None
+    ids = [*engine.text_ids(target.text), engine.end_of_turn]
+    return ids if len(ids) <= engine.max_completion_length else None

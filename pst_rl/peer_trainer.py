@@ -205,9 +205,8 @@ class PeerTrainer(GRPOTrainer):
     def keep_last_tokens(self, text: str, drop: int) -> str:
         """`text` without its first `drop` tokens (and two more, since its end may tokenise differently alone)."""
         kept = self._tokenizer.decode(self.text_ids(text)[drop + 2 :], skip_special_tokens=True)
-        return kept.lstrip(
-            "\N{REPLACEMENT CHARACTER}"
-        )  # what a cut inside a character's bytes leaves never gets shorter
+        # A cut inside a character's bytes leaves marks that are longer than the bytes: the text might never fit.
+        return kept.lstrip("\N{REPLACEMENT CHARACTER}")
 
     # ---- the update ----
 

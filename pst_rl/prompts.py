@@ -74,6 +74,8 @@ class PromptFormat:
                 messages[-1] = {**messages[-1], "content": messages[-1]["content"] + "\n\n" + content}
             else:
                 messages.append({**message, "content": content})
+        if carried:  # system text behind the last user message
+            messages[-1] = {**messages[-1], "content": messages[-1]["content"] + "\n\n" + carried.strip()}
         return messages
 
 

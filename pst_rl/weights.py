@@ -102,7 +102,8 @@ class PMIWeights:
         values = torch.ones_like(pmi)
         metrics: dict[str, float] = {}
         for p, name in enumerate(request.group.peers):
-            wanted = request.active[p]
+            targets = [[t is not None for t in chain] for chain in request.group.targets[p]]
+            wanted = request.active[p] & torch.tensor(targets)  # without a target there is nothing to compare with
             finite = torch.isfinite(pmi[p]) & wanted
             scored = pmi[p][finite]
             tau = self.config.pmi_tau or self.scale.update(name, scored)
@@ -116,52 +117,75 @@ class PMIWeights:
         return Weights(values.detach(), pmi, metrics)
 
     def pmi(self, request: PMIRequest) -> torch.Tensor:
-        """PMI in nats, (P, Q, G), the same on every process; NaN where not active or not finite."""
-        local_rows = len(request.rollouts[0].texts)
+        """PMI in nats, (P, Q, G), the same on every process; NaN where not active, without target, or not finite."""
+        local = [self._score_peer(request, p) for p in range(len(self.engines))]
+        rows = gather_object([list(row) for row in zip(*local, strict=True)])  # [row][peer], all processes in order
         peers, questions, chains = request.group.shape
-        local = torch.full((peers, 2, local_rows), float("nan"))  # conditional and unconditional terms
-        for p in range(peers):
-            self._fill(request, p, local[p])
-        gathered = gather_object(local.permute(2, 0, 1).tolist())  # [row][peer][term], rows of all processes in order
-        terms = torch.tensor(gathered).permute(1, 2, 0).view(peers, 2, questions, chains)
-        conditional, marginal = terms[:, 0], terms[:, 1]
-        if self.config.pmi_marginal == "own_samples":
-            # log of the mean over the peer's own samples that could be scored
-            known = torch.isfinite(conditional)
-            filled = torch.where(known, conditional, -torch.inf)
-            marginal = torch.logsumexp(filled, 2, keepdim=True) - known.sum(2, keepdim=True).log()
-        return torch.where(request.active, conditional - marginal, float("nan"))
-
-    def _fill(self, request: PMIRequest, p: int, terms: torch.Tensor) -> None:
-        """Scores this process's rows of peer `p` into `terms`, (2, rows)."""
-        chains = request.group.shape[2]
-        unconditional = self.config.pmi_marginal == "unconditional"
-        jobs: dict[int, list[tuple[int, Pair, Pair | None]]] = {}
-        for row in range(terms.size(1)):
-            q, g = divmod(request.offset + row, chains)
+        pmi = torch.full((peers, questions, chains), float("nan"))
+        for p, q, g, _ in request.group.cells():
             target = request.group.targets[p][q][g]
             if target is None or not request.active[p, q, g]:
                 continue
-            for scorer in self._scorers(request.group, p, q):
+            statement = self._statement(target)
+            first = q * chains
+            scores = rows[first + g][p].get(statement)
+            if scores is None:  # nothing to score: the target is no text at all
+                continue
+            conditional, marginal = scores
+            if self.config.pmi_marginal == "own_samples":
+                marginal = _log_mean_exp([rows[first + h][p][statement][0] for h in range(chains)])
+            pmi[p, q, g] = conditional - marginal
+        return pmi
+
+    def _score_peer(self, request: PMIRequest, p: int) -> list[dict[str, tuple[float, float]]]:
+        """For each of this process's rows: (conditional, unconditional) log-probability of each statement it needs.
+
+        With `own_samples` these are all targets of its question, so that each chain's target can be compared under
+        every response; else only its own.
+        """
+        jobs: dict[int, list[tuple[int, str, Pair, Pair | None]]] = {}
+        count = len(request.rollouts[p].texts)
+        for row in range(count):
+            q, g = divmod(request.offset + row, request.group.shape[2])
+            own_samples = self.config.pmi_marginal == "own_samples"
+            wanted = (
+                request.active[p, q]
+                if own_samples
+                else request.active[p, q] & (torch.arange(len(request.active[p, q])) == g)
+            )
+            statements = {
+                self._statement(target): None
+                for target, active in zip(request.group.targets[p][q], wanted.tolist(), strict=True)
+                if active and target is not None
+            }
+            for scorer in self._scorers(request.group, p, q) if statements else []:
                 context = self._context(request, scorer, p, row)
-                wanted = self._target_ids(scorer, target)
-                if not wanted:
-                    continue
-                prior = (self._question_ids(request, scorer, p, row), wanted) if unconditional else None
-                jobs.setdefault(scorer, []).append((row, (context, wanted), prior))
-        sums = torch.zeros_like(terms)
-        counts = torch.zeros(terms.size(1))
+                for statement in statements:
+                    if ids := self.engines[scorer].text_ids(statement):
+                        prior = None if own_samples else (self._question_ids(request, scorer, p, row), ids)
+                        jobs.setdefault(scorer, []).append((row, statement, (context, ids), prior))
+        return self._run(jobs, count)
+
+    def _run(self, jobs: dict, count: int) -> list[dict[str, tuple[float, float]]]:
+        """Scores the jobs of each scorer in one go; means over several scorers."""
+        found: list[dict[str, list[tuple[float, float]]]] = [{} for _ in range(count)]
         for scorer, entries in jobs.items():
-            pairs = [pair for _, pair, _ in entries] + [prior for _, _, prior in entries if prior is not None]
+            priors = [prior for *_, prior in entries if prior is not None]
+            pairs = [pair for _, _, pair, _ in entries] + priors
             scores = sum_logprobs(self.engines[scorer], pairs, self.config.per_device_train_batch_size)
-            for i, (row, pair, _) in enumerate(entries):
+            for i, (row, statement, pair, _) in enumerate(entries):
                 length = len(pair[1]) if self.config.pmi_reduction == "per_token" else 1
-                sums[0, row] += scores[i] / length
-                if unconditional:
-                    sums[1, row] += scores[len(entries) + i] / length
-                counts[row] += 1
-        done = counts > 0
-        terms[:, done] = sums[:, done] / counts[done]
+                prior = scores[len(entries) + i] / length if priors else float("nan")
+                found[row].setdefault(statement, []).append((scores[i] / length, prior))
+        mean = lambda pairs: tuple(sum(column) / len(pairs) for column in zip(*pairs, strict=True))  # noqa: E731
+        return [{statement: mean(pairs) for statement, pairs in row.items()} for row in found]
+
+    def _statement(self, target: Target) -> str:
+        """The text whose probability is asked for."""
+        if self.config.pmi_target == "response":
+            return target.text or ""
+        statement = self.config.answer_template.replace("{answer}", target.answer.text).strip()
+        return f" {statement}" if self.config.pmi_conditioning == "own_reasoning" else statement
 
     def _scorers(self, group: Group, p: int, q: int) -> list[int]:
         if self.config.pmi_scorer == "responder":
@@ -171,8 +195,8 @@ class PMIWeights:
         return [j for j in range(len(self.engines)) if j != p]
 
     def _question_ids(self, request: PMIRequest, scorer: int, p: int, row: int) -> list[int]:
-        """The question as the scorer sees it: its own conditioned prompt if it responded, else the plain question."""
-        if scorer == p:
+        """The question as the scorer sees it: the prompt it responded to itself, else the plain question."""
+        if scorer == p and self.config.pmi_conditioning == "own_reasoning":
             return request.rollouts[p].prompt_ids[row]
         engine = self.engines[scorer]
         return engine.prompt_ids(engine.format.adapt(self._plain_prompt(request, row)))
@@ -194,13 +218,11 @@ class PMIWeights:
             return rollout.prompt_ids[row] + ids
         return self._question_ids(request, scorer, p, row) + engine.text_ids(reasoning.rstrip())
 
-    def _target_ids(self, scorer: int, target: Target) -> list[int]:
-        engine = self.engines[scorer]
-        if self.config.pmi_target == "response":
-            return engine.text_ids(target.text or "")
-        statement = self.config.answer_template.replace("{answer}", target.answer.text).strip()
-        own_reasoning = self.config.pmi_conditioning == "own_reasoning"
-        return engine.text_ids(f" {statement}" if own_reasoning else statement)
+
+def _log_mean_exp(values: list[float]) -> float:
+    """log of the mean of exp(values), over those that are finite; NaN if none is."""
+    known = torch.tensor([value for value in values if math.isfinite(value)])
+    return torch.logsumexp(known, 0).item() - math.log(len(known)) if len(known) else float("nan")
 
 
 def _describe(name: str, group: Group, p: int, pmi, finite, weights) -> dict[str, float]:

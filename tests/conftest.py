@@ -51,25 +51,25 @@ def config(tmp_path):
     from pst_rl import PSTConfig
 
     def build(**overrides):
-        defaults = dict(
-            output_dir=str(tmp_path / "run"),
-            max_steps=2,
-            per_device_train_batch_size=16,
-            per_device_eval_batch_size=16,
-            num_generations=4,
-            max_completion_length=40,
-            learning_rate=1e-3,
-            lr_scheduler_type="constant",
-            loss_type="grpo",
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            gradient_checkpointing=False,
-            answer_template="#### {answer}",
-            answer_style="hash",
-            peer_template="\nP: {text}",
-        )
+        defaults = {
+            "output_dir": str(tmp_path / "run"),
+            "max_steps": 2,
+            "per_device_train_batch_size": 16,
+            "per_device_eval_batch_size": 16,
+            "num_generations": 4,
+            "max_completion_length": 40,
+            "learning_rate": 1e-3,
+            "lr_scheduler_type": "constant",
+            "loss_type": "grpo",
+            "logging_steps": 1,
+            "save_strategy": "no",
+            "report_to": "none",
+            "disable_tqdm": True,
+            "gradient_checkpointing": False,
+            "answer_template": "#### {answer}",
+            "answer_style": "hash",
+            "peer_template": "\nP: {text}",
+        }
         return PSTConfig(**defaults | overrides)
 
     return build

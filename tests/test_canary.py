@@ -18,25 +18,25 @@ def digits(completions, **_):
 
 
 def shared_settings(tmp_path, beta, loss_type):
-    return dict(
-        output_dir=str(tmp_path),
-        max_steps=10,
-        per_device_train_batch_size=8,
-        num_generations=4,
-        steps_per_generation=2,
-        num_iterations=2,
-        gradient_accumulation_steps=1,
-        max_completion_length=24,
-        learning_rate=1e-3,
-        lr_scheduler_type="linear",
-        beta=beta,
-        loss_type=loss_type,
-        save_strategy="no",
-        logging_steps=1,
-        report_to="none",
-        disable_tqdm=True,
-        gradient_checkpointing=False,
-    )
+    return {
+        "output_dir": str(tmp_path),
+        "max_steps": 10,
+        "per_device_train_batch_size": 8,
+        "num_generations": 4,
+        "steps_per_generation": 2,
+        "num_iterations": 2,
+        "gradient_accumulation_steps": 1,
+        "max_completion_length": 24,
+        "learning_rate": 1e-3,
+        "lr_scheduler_type": "linear",
+        "beta": beta,
+        "loss_type": loss_type,
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "gradient_checkpointing": False,
+    }
 
 
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])

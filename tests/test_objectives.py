@@ -86,7 +86,6 @@ def test_cross_entropy_drops_sampling_log_probabilities(objective):
     assert update.on_policy and update.logprobs is None
 
 
-@pytest.mark.xfail(strict=True, reason="a target without text is tokenised all the same")
 def test_a_target_without_text_trains_nothing():
     batch = group([[["75"]]], targets=(((Target(response("75").answer, None, 1.0),),),))
     rollout = SimpleNamespace(
@@ -124,13 +123,12 @@ def test_a_peer_is_not_updated_where_it_spoke_last(index, weights):
 @pytest.mark.parametrize("peer", ["gemma2", "llama", "qwen2"])
 def test_a_target_is_tokenised_anew_and_ends_the_turn(trainer, tiny, peer):
     engine = trainer({"one": tiny[peer]}).engines[0]
-    ids = target_ids(engine, " 2+3=5. #### 5")
+    ids = target_ids(engine, Target(response("5").answer, " 2+3=5. #### 5", 1.0))
     assert ids[-1] == engine._tokenizer.eos_token_id
     assert engine._tokenizer.decode(ids[:-1]) == " 2+3=5. #### 5"
     assert engine.answer([chat("What is 2+3?")], greedy=True).completion_ids[0][0] == ids[0]
 
 
-@pytest.mark.xfail(strict=True, reason="a target that is cut off is ended with the end of turn")
 def test_a_target_that_does_not_fit_is_not_taught_to_end_early():
     update = an_update(stub(max_completion_length=8), objective="aggregate_sft")
     assert 0 not in update.completion_ids[0] or update.advantages[0] == 0

@@ -58,7 +58,6 @@ def test_a_name_that_makes_no_folder_is_refused(tiny, name):
         resolve_peers({name: tiny["llama"]})
 
 
-@pytest.mark.xfail(strict=True, reason="names become keys of a ModuleDict, which refuses some")
 @pytest.mark.parametrize("name", ["qwen2.5-1.5b-instruct", "values", "train"])
 def test_any_other_name_can_be_trained(trainer, tiny, name):
     assert list(trainer({name: tiny["llama"]}).peers) == [name]
