@@ -214,6 +214,10 @@ class PSTConfig(GRPOConfig):
         faults = {
             "temperature must be 1 (the loss would use tempered probabilities)": self.temperature != 1.0,
             "beta must be 0": self.beta != 0.0,
+            "top_entropy_quantile must be 1": self.top_entropy_quantile < 1.0,
+            "entropy_coef must be 0": self.entropy_coef != 0.0 or self.use_adaptive_entropy,
+            f"loss_type={self.loss_type!r} is not a plain sum of log-probabilities": self.loss_type
+            in ("luspo", "vespo"),
             "vllm_importance_sampling_correction must be False": self.use_vllm
             and self.vllm_importance_sampling_correction,
         }

@@ -29,7 +29,6 @@ class EvaluationRequest:
     samples: Samples per peer and question for the pooled vote; 0 for none.
     pooled_questions: How many questions, from the first, are sampled.
     batch_size: Questions generated at a time.
-    style: Answer style for scoring.
     """
 
     engines: list[PeerTrainer]
@@ -41,7 +40,6 @@ class EvaluationRequest:
     pooled_questions: int
     batch_size: int
     accelerator: Accelerator
-    style: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -86,25 +84,25 @@ def evaluate_peers(request: EvaluationRequest) -> Evaluation:
     correct = None
     if request.gold is not None:
         correct = {
-            name: [is_right(r, g, request.style) for r, g in zip(rows, request.gold, strict=True)]
+            name: [is_right(r, g) for r, g in zip(rows, request.gold, strict=True)]
             for name, rows in zip(request.names, first, strict=True)
         }
-        correct["vote"] = _vote(greedy, request.gold, request.style)
+        correct["vote"] = _vote(greedy, request.gold)
         if sampled:
-            correct["pooled_vote"] = _vote(sampled, request.gold[:pooled], request.style)
+            correct["pooled_vote"] = _vote(sampled, request.gold[:pooled])
     return Evaluation(request.names, first, sampled, correct)
 
 
-def is_right(response: Response, gold: Any, style: str) -> bool:
+def is_right(response: Response, gold: Any) -> bool:
     """Exact match of one finished, parsed response."""
-    return response.answer is not None and is_correct(response.text, gold, style=style)
+    return response.answer is not None and is_correct(response.answer, gold)
 
 
-def _vote(rows: list[list[tuple[Response, ...]]], gold: Sequence[Any], style: str) -> list[bool]:
+def _vote(rows: list[list[tuple[Response, ...]]], gold: Sequence[Any]) -> list[bool]:
     majority, hits = Majority(), []
     for q, answer in enumerate(gold):
         target = majority.vote([(p, g, r) for p, peer in enumerate(rows) for g, r in enumerate(peer[q])])
-        hits.append(target is not None and is_correct(target.text, answer, style=style))
+        hits.append(target is not None and is_correct(target.answer, answer))
     return hits
 
 

@@ -21,7 +21,8 @@ class GatherRequest:
     chains: Generations per question.
     confidences: Per peer and local row, or `None`.
     keep_token_ids: Whether responses carry their token ids.
-    seed, step: What `group.rng` is derived from.
+    seed, block: What `group.rng` is derived from.
+    step: Optimizer steps done so far.
     """
 
     peers: tuple[str, ...]
@@ -32,6 +33,7 @@ class GatherRequest:
     confidences: list[list[float]] | None
     keep_token_ids: bool
     seed: int
+    block: int
     step: int
 
 
@@ -72,6 +74,7 @@ def gather_group(request: GatherRequest) -> Group:
             tuple(tuple(responses[p] for _, responses in members) for members in groups)
             for p in range(len(request.peers))
         ),
-        rng=random.Random(f"group/{request.seed}/{request.step}"),
+        rng=random.Random(f"group/{request.seed}/{request.block}"),
+        block=request.block,
         step=request.step,
     )

@@ -18,7 +18,7 @@ def joint_metrics(
 
     - `peers/agreement`: share of the most common answer among all samples of a question, mean over questions.
     - `peers/distinct_answers`: distinct parsed answers per question, mean.
-    - `peers/distinct_targets`: distinct targets over questions with one, divided by their number; falls when peers
+    - `peers/distinct_targets`: distinct targets, divided by the number of (question, target) pairs; falls when peers
       give one constant answer.
     - `peers/unanimous`, `peers/abstained`: share of questions in which all samples agree; without a target.
     - `<peer>/parsed`, `<peer>/finished`: shares of the peer's samples; `<peer>/completions/mean_length` in tokens.
@@ -33,11 +33,11 @@ def joint_metrics(
         tops.append(max(votes.values(), default=0) / (peers * chains))
         distinct.append(len(votes))
     with_target = [q for q in range(questions) if any(t for p in range(peers) for t in group.targets[p][q])]
-    target_keys = {t.answer.key for p in range(peers) for q in with_target for t in group.targets[p][q] if t}
+    targets = {(q, t.answer.key) for p in range(peers) for q in with_target for t in group.targets[p][q] if t}
     metrics = {
         "peers/agreement": sum(tops) / questions,
         "peers/distinct_answers": sum(distinct) / questions,
-        "peers/distinct_targets": len(target_keys) / max(1, len(with_target)),
+        "peers/distinct_targets": len({key for _, key in targets}) / max(1, len(targets)),
         "peers/unanimous": sum(top == 1.0 for top in tops) / questions,
         "peers/abstained": 1 - len(with_target) / questions,
     }
@@ -70,17 +70,17 @@ def label_metrics(group: Group, gold) -> dict[str, float]:
     answers = [gold[columns["question_id"]] for columns in group.columns]
     metrics = {}
     hits = [
-        is_correct(t.text or t.answer.text, answers[q])
+        is_correct(t.answer, answers[q])
         for p in range(peers)
         for q in range(questions)
-        for t in group.targets[p][q][:1]
+        for t in group.targets[p][q]
         if t and answers[q] is not None
     ]
     if hits:
         metrics["aggregate/accuracy"] = sum(hits) / len(hits)
     for p, name in enumerate(group.peers):
         right = [
-            r.answer is not None and is_correct(r.text, answers[q])
+            r.answer is not None and is_correct(r.answer, answers[q])
             for q in range(questions)
             for r in group.responses[p][q]
             if answers[q] is not None

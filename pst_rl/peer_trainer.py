@@ -103,6 +103,11 @@ class PeerTrainer(GRPOTrainer):
         self.stop_strings = (
             args.stop_strings if args.stop_strings is not None else ([] if self.format.chat else NEXT_QUESTION)
         )
+        if self.stop_strings and args.mask_truncated_completions:
+            raise ValueError(
+                f"Peer {spec.name!r} ends its responses at stop strings, without an end-of-sequence token, and "
+                "mask_truncated_completions=True would mask them all. Set it to False."
+            )
 
     def _repair_model(self) -> None:
         for module in self.model.modules():

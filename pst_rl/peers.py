@@ -10,6 +10,8 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedModel
 
+RESERVED_NAMES = {"vote", "pooled_vote", "peers", "aggregate", "rollout"}  # the first part of joint metrics' names
+
 
 @dataclass
 class PeerSpec:
@@ -20,7 +22,7 @@ class PeerSpec:
         name: Name in logs, folders and repositories; derived from `model` if unset.
         dtype: Weights' dtype, e.g. `"bfloat16"`; default float32, or bfloat16 with quantization.
         attn_implementation: E.g. `"eager"`; the model's own default if unset.
-        peft_config, quantization_config: Override the trainer's defaults.
+        peft_config, quantization_config: Override the trainer's defaults; `False` for none.
         learning_rate: Overrides `args.learning_rate` for this peer.
         trainable: `False` for a frozen partner or juror: it answers and scores, but is never updated or saved.
         revision: Hub revision.
@@ -84,17 +86,29 @@ def resolve_peers(
         resolved[name] = replace(
             spec,
             name=name,
-            peft_config=(spec.peft_config or peft_config) if spec.trainable else None,
-            quantization_config=spec.quantization_config or quantization_config,
+            peft_config=_chosen(spec.peft_config, peft_config) if spec.trainable else None,
+            quantization_config=_chosen(spec.quantization_config, quantization_config),
             processing_class=spec.processing_class or (processing_classes or {}).get(name),
         )
     if unknown := set(processing_classes or {}) - set(resolved):
         raise ValueError(f"processing_classes names unknown peers {sorted(unknown)}; the peers are {list(resolved)}.")
+    objects = [id(spec.model) for spec in resolved.values() if isinstance(spec.model, PreTrainedModel)]
+    if len(set(objects)) < len(objects):
+        raise ValueError(
+            "One model object was given as two peers; load it twice, so that each has weights of its own."
+        )
+    if taken := RESERVED_NAMES & set(resolved):
+        raise ValueError(f"The names {sorted(taken)} are used for joint metrics; give these peers other names.")
     for spec in resolved.values():
         check_spec(spec)
     if not any(spec.trainable for spec in resolved.values()):
         raise ValueError("Every peer is frozen (trainable=False): there is nothing to train.")
     return resolved
+
+
+def _chosen(own: Any, default: Any) -> Any:
+    """A peer's own setting if it has one; `False` opts out of the default."""
+    return (default if own is None else own) or None
 
 
 def default_name(model: str | PreTrainedModel) -> str:

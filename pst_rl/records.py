@@ -92,6 +92,7 @@ class Group:
         responses: `responses[p][q][g]`.
         rng: The only source of randomness a provider or an aggregator may use; equal on every process.
         step: Optimizer steps done so far.
+        block: Index of this generation batch.
         targets: `targets[p][q][g]`, once the aggregator has spoken.
         gold: Gold answers per question; always `None` unless the run is declared `supervised=True`.
     """
@@ -103,6 +104,7 @@ class Group:
     responses: tuple[tuple[tuple[Response, ...], ...], ...]
     rng: random.Random
     step: int = 0
+    block: int = 0
     targets: Targets | None = None
     gold: tuple[Any, ...] | None = None
 

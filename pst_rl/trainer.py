@@ -5,6 +5,7 @@ questions -> rollout -> answers -> aggregate -> rewards -> weights -> peer updat
 
 from __future__ import annotations
 
+import copy
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -83,6 +84,7 @@ class PSTTrainer(JointTrainer):
         optimizers=(None, None),
         weight_function: WeightFunction = sigmoid_weight,
     ):
+        args = copy.copy(args)  # what is filled in below is ours; another trainer may be built from the caller's
         specs = resolve_peers(
             peers,
             peft_config=peft_config,
@@ -93,6 +95,9 @@ class PSTTrainer(JointTrainer):
         self.providers = make_providers(reward_providers if reward_providers is not None else args.rewards)
         resolve_reward_weights(args, self.providers)
         check_scheme(args, len(specs), self.aggregator, self.providers, train_dataset)
+        if not args.update_last_peer and args.order == "fixed":
+            if not any(spec.trainable for spec in list(specs.values())[:-1]):
+                raise ValueError("update_last_peer=False leaves no peer to update: only the last one is trainable.")
         self.reward_weights = dict(zip(self.providers, args.reward_weights, strict=True))
         self.monitors = {name for name, weight in self.reward_weights.items() if weight == 0.0}
         args.reward_weights = [w for w in args.reward_weights if w != 0.0]  # TRL never sees the monitors
@@ -122,7 +127,11 @@ class PSTTrainer(JointTrainer):
         return show_peers(prompt, previous, self.args.peer_template) if previous else prompt
 
     def extract_answer(self, text: str) -> answers.Answer | None:
-        """The final answer of one response, or `None` if it has none."""
+        """The final answer of one response, or `None` if it has none.
+
+        `Answer.start` is where the statement of the answer begins: PMI cuts the response there. Use `len(text)` for an
+        answer that nothing in the text gives away.
+        """
         return answers.find_answer(text, style=self.args.answer_style)
 
     def aggregate(self, group: Group) -> Targets:
@@ -131,10 +140,18 @@ class PSTTrainer(JointTrainer):
 
     def compute_rewards(self, group: Group) -> dict[str, Rewards]:
         """Every provider's rewards, by name; runs on every process on the identical group."""
-        return {
-            name: provider(replace(group, rng=random.Random(f"{name}/{self.args.seed}/{group.step}")))
+        rewards = {
+            name: provider(replace(group, rng=random.Random(f"{name}/{self.args.seed}/{group.block}")))
             for name, provider in self.providers.items()
         }
+        for name, reward in rewards.items():
+            if reward.values.shape != group.shape or reward.abstain.shape != group.shape:
+                shapes = f"{tuple(reward.values.shape)} and abstain of {tuple(reward.abstain.shape)}"
+                raise ValueError(
+                    f"The reward provider {name!r} returned values of {shapes}; both must have the shape (peers, "
+                    f"questions, chains) = {group.shape}."
+                )
+        return rewards
 
     def compute_weights(self, group: Group, rewards: dict[str, Rewards], rollouts: list[Rollout]) -> Weights:
         """The factor of each sample's advantage. `rollouts` are this process's own, one per peer."""
@@ -160,7 +177,7 @@ class PSTTrainer(JointTrainer):
             self.args.order,
             len(self.engines),
             questions,
-            self._step // self.micro_steps_per_generation,
+            self.block,
             self.args.seed,
         )
         offset = self.accelerator.process_index * len(rows)
@@ -187,6 +204,11 @@ class PSTTrainer(JointTrainer):
             write_completions(completions_table(group, rewards, weights), self.args.output_dir)
         self._record(metrics.joint_metrics(group, rewards, self.reward_weights, weights, self._train_gold))
         self._record({"rollout/shortened": joint.shortened, "rollout/overlong": joint.overlong})
+
+    @property
+    def block(self) -> int:
+        """Index of the current generation batch."""
+        return self._step // self.micro_steps_per_generation
 
     def rollout_request(self, prompts: list[Prompt], greedy: bool = False) -> RolloutRequest:
         """The rollout stage's input for these prompts, in the fixed speaking order."""
@@ -217,6 +239,7 @@ class PSTTrainer(JointTrainer):
                 confidences=confidences,
                 keep_token_ids=any(getattr(p, "needs_token_ids", False) for p in self.providers.values()),
                 seed=self.args.seed,
+                block=self.block,
                 step=self.state.global_step,
             )
         )
@@ -284,7 +307,6 @@ class PSTTrainer(JointTrainer):
             pooled_questions=len(dataset) if pooled_questions is None else min(pooled_questions, len(dataset)),
             batch_size=self.args.per_device_eval_batch_size,
             accelerator=self.accelerator,
-            style=self.args.answer_style,
         )
         with self.timed("evaluate"):
             return evaluate_peers(request)

@@ -405,3 +405,42 @@ def test_two_processes_vote_on_complete_groups_and_stay_identical(tmp_path):
 def test_config_detects_the_machine():
     args = PSTConfig("unused", report_to="none")
     assert args.use_cpu is not torch.cuda.is_available()
+
+
+def test_update_that_reaches_nobody_is_refused(config, questions, tiny):
+    with pytest.raises(ValueError, match="no peer to update"):
+        PSTTrainer([tiny["llama"]], config(update_last_peer=False), questions())
+
+
+def test_one_model_object_as_two_peers_is_refused(config, questions, tiny):
+    model = untouched(tiny["llama"])
+    with pytest.raises(ValueError, match="One model object"):
+        PSTTrainer({"a": model, "b": model}, config(), questions())
+
+
+def test_provider_with_the_wrong_shape_is_named(trainer):
+    def flat(group):
+        return Rewards(torch.zeros(3), torch.zeros(3, dtype=torch.bool))
+
+    with pytest.raises(ValueError, match="'flat' returned values of"):
+        trainer(reward_providers=[flat]).train()
+
+
+def test_randomness_differs_between_generation_batches_of_one_optimizer_step(trainer):
+    seen = []
+
+    class Recorder(Counting):
+        def __call__(self, group):
+            seen.append((group.step, group.rng.random()))
+            return super().__call__(group)
+
+    trainer(max_steps=1, steps_per_generation=1, gradient_accumulation_steps=2, reward_providers=[Recorder()]).train()
+    assert [step for step, _ in seen] == [0, 0]
+    assert seen[0] != seen[1]
+
+
+def test_config_can_serve_two_trainers(config, questions, tiny):
+    args = config(reward_weights=[1.0, 0.0], rewards=["matches_aggregate", "random"])
+    for _ in range(2):
+        run = PSTTrainer([tiny["llama"]], args, questions())
+    assert run.monitors == {"random"}

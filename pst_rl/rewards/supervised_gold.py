@@ -17,5 +17,5 @@ class SupervisedGold:
             if gold is None:
                 abstain[p, q, g] = True
             elif response.answer is not None:
-                values[p, q, g] = float(is_correct(response.text, gold))
+                values[p, q, g] = float(is_correct(response.answer, gold))
         return Rewards(values, abstain)
