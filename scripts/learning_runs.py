@@ -27,7 +27,7 @@ ARMS = {
     "random reward": ["--rewards", "random"],
     "supervised gold": ["--rewards", "supervised_gold", "--supervised"],
     "supervised gold, aggregate_sft": [
-        "--objective", "aggregate_sft", "--aggregator", "supervised_gold", "--rewards", "supervised_gold", "--supervised",
+        "--objective", "aggregate_sft", "--aggregator", "supervised_gold", "--supervised",
     ],
     "paper preset": ["--preset", "paper", "--peers", "tiny"],
 }  # fmt: skip
