@@ -1,0 +1,86 @@
+"""The examples, run as a user runs them, at the smallest size."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from examples_loader import EXAMPLES, load_example
+from helpers import chat, group, targets
+
+SMALL = """--per-device-train-batch-size 8 --steps-per-generation 1 --num-generations 4 --rows-per-generate 8
+    --test-questions 8 --pooled-questions 4 --pooled-samples 2 --logging-steps 1 --train-questions 40""".split()
+
+
+def start(folder, *flags):
+    command = [sys.executable, str(EXAMPLES / "pst_math.py"), *SMALL, "--output-dir", str(folder), *flags]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_the_demo_leaves_results_a_plot_and_three_loadable_peers(tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    process = start(tmp_path, "--max-steps", "2", "--log-completions")
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors[-2000:]
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert set(results["peers"]) == {"gemma2", "llama", "qwen2"}
+    assert all(len(peer["ci95"]) == 2 for peer in results["peers"].values())
+    assert {"generate", "pmi", "loss and backward"} <= set(results["seconds"])
+    assert results["pooled_vote"]["before"] is not None
+    assert (tmp_path / "report.png").stat().st_size > 10_000
+    assert list((tmp_path / "completions").glob("*.parquet"))
+    for name in results["peers"]:
+        AutoModelForCausalLM.from_pretrained(tmp_path / name)
+        assert AutoTokenizer.from_pretrained(tmp_path / name).chat_template
+    assert "mean of the peers" in output
+
+
+def test_interrupted_run_says_how_to_resume_and_resumes(tmp_path):
+    process = start(tmp_path, "--max-steps", "40", "--save-steps", "1")
+    deadline = time.time() + 240
+    while not list(tmp_path.glob("checkpoint-*/trainer_state.json")) and time.time() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "--resume-from-checkpoint" in output
+    done = int(sorted(tmp_path.glob("checkpoint-*"))[-1].name.split("-")[1])
+    again = start(tmp_path, "--max-steps", str(done + 1), "--resume-from-checkpoint", "last")
+    output, errors = again.communicate(timeout=300)
+    assert again.returncode == 0, errors[-2000:]
+    assert f"step {done + 1}/{done + 1}" in output
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--dataset", "nofile.jsonl"], "There is no file nofile.jsonl"),
+        (["--peers", "./nope"], "does not exist"),
+        (["--resume-from-checkpoint", "last"], "no checkpoint"),
+    ],
+)
+def test_bad_input_ends_in_one_line(tmp_path, monkeypatch, capsys, flags, message):
+    monkeypatch.setattr(sys, "argv", ["pst_math.py", *flags, "--output-dir", str(tmp_path / "run")])
+    assert load_example("pst_math").main() == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_custom_reward_prefers_the_brief_answer_that_agrees():
+    batch = group([[["5", "5", "6"]]], targets=targets([[["5", "5", "5"]]]))
+    lengths = [10, 20, 10]
+    row = tuple(type(r)(r.text, r.answer, r.finished, n) for r, n in zip(batch.responses[0][0], lengths, strict=True))
+    batch = type(batch)(**{**batch.__dict__, "responses": ((row,),)})
+    assert load_example("custom_reward").Brief()(batch).values.flatten().tolist() == [1.0, 0.5, 0.0]
+
+
+def test_custom_trainer_shows_only_the_first_opinion(config):
+    example = load_example("custom_reward").FirstOpinion
+    trainer = example.__new__(example)
+    trainer.args = config()
+    shown = trainer.build_prompt(chat("2+2?"), ["4", "5"])
+    assert shown[-1]["content"] == "2+2?\nP: 4"
+    assert len(Path(EXAMPLES / "custom_reward.py").read_text().splitlines()) <= 40
