@@ -8,16 +8,15 @@ from __future__ import annotations
 import copy
 import random
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from pst_rl import answers, metrics
-from pst_rl.aggregation import AGGREGATORS, Aggregator
-from pst_rl.aggregation.votes import Majority
-from pst_rl.compaction import check_compaction, compact
+from pst_rl.aggregation import Aggregator
+from pst_rl.compaction import compact
 from pst_rl.completions import completions_table, write_completions
 from pst_rl.config import PSTConfig
 from pst_rl.data import split_labels
@@ -28,8 +27,9 @@ from pst_rl.objectives import UpdateRequest, make_update
 from pst_rl.peers import resolve_peers
 from pst_rl.prompts import Prompt, show_peers
 from pst_rl.records import Group, Rewards, Rollout, Targets, Weights
-from pst_rl.rewards import REWARDS, RewardProvider, Stateful, provider_name
+from pst_rl.rewards import RewardProvider, Stateful
 from pst_rl.rollout import RolloutRequest, roll_out, speaking_orders
+from pst_rl.scheme import check_scheme, make_aggregator, make_providers, resolve_reward_weights
 from pst_rl.scoring import sum_logprobs
 from pst_rl.weights import PMIRequest, PMIWeights, WeightFunction, active_samples, sigmoid_weight
 
@@ -94,10 +94,7 @@ class PSTTrainer(JointTrainer):
         self.aggregator = aggregator if aggregator is not None else make_aggregator(args)
         self.providers = make_providers(reward_providers if reward_providers is not None else args.rewards)
         resolve_reward_weights(args, self.providers)
-        check_scheme(args, len(specs), self.aggregator, self.providers, train_dataset)
-        if not args.update_last_peer and args.order == "fixed":
-            if not any(spec.trainable for spec in list(specs.values())[:-1]):
-                raise ValueError("update_last_peer=False leaves no peer to update: only the last one is trainable.")
+        check_scheme(args, specs, self.aggregator, self.providers, train_dataset)
         self.reward_weights = dict(zip(self.providers, args.reward_weights, strict=True))
         self.monitors = {name for name, weight in self.reward_weights.items() if weight == 0.0}
         args.reward_weights = [w for w in args.reward_weights if w != 0.0]  # TRL never sees the monitors
@@ -337,75 +334,3 @@ class PSTTrainer(JointTrainer):
         if isinstance(self.aggregator, Stateful):
             parts["aggregator"] = self.aggregator
         return parts | {"pmi_scale": self.pmi_weights.scale}
-
-
-def make_aggregator(args: PSTConfig) -> Aggregator:
-    """The aggregator named in the configuration."""
-    if args.aggregator not in AGGREGATORS:
-        raise ValueError(f"Unknown aggregator {args.aggregator!r}; choose one of {', '.join(AGGREGATORS)}.")
-    factory = AGGREGATORS[args.aggregator]
-    return factory(quorum=args.quorum) if issubclass(factory, Majority) else factory()
-
-
-def make_providers(providers: Sequence[RewardProvider | str]) -> dict[str, Callable]:
-    """Reward providers by the name they have in logs."""
-    named: dict[str, Callable] = {}
-    for provider in [providers] if callable(providers) or isinstance(providers, str) else providers:
-        if isinstance(provider, str):
-            if provider not in REWARDS:
-                raise ValueError(f"Unknown reward {provider!r}; choose from {', '.join(REWARDS)}.")
-            provider = REWARDS[provider]()
-        name = provider_name(provider)
-        if name in named or name == "<lambda>":
-            raise ValueError(f"Reward providers need distinct names, got {name!r}; set a `name` attribute.")
-        named[name] = provider
-    if not named:
-        raise ValueError("No reward providers were given.")
-    return named
-
-
-def resolve_reward_weights(args: PSTConfig, providers: Mapping[str, Callable]) -> None:
-    """Fills in one weight per provider, and how several are combined."""
-    if args.reward_weights is None:
-        args.reward_weights = [1.0] * len(providers)
-    if len(args.reward_weights) != len(providers):
-        raise ValueError(f"reward_weights has {len(args.reward_weights)} entries for {len(providers)} providers.")
-    if not any(args.reward_weights):
-        raise ValueError("Every reward weight is 0: there is nothing to learn from. Set at least one above 0.")
-    if args.multi_objective_aggregation is None:
-        several = sum(w != 0.0 for w in args.reward_weights) > 1
-        args.multi_objective_aggregation = "normalize_then_sum" if several else "sum_then_normalize"
-
-
-def check_scheme(args: PSTConfig, peers: int, aggregator, providers: Mapping[str, Callable], train_dataset) -> None:
-    """Refuses combinations that cannot work, before any model is loaded."""
-    if args.skip_zero_advantage:
-        check_compaction(args)
-    scheme = type(aggregator).__name__
-    if peers < aggregator.min_peers:
-        raise ValueError(
-            f"The aggregator {scheme} needs at least {aggregator.min_peers} peers, got {peers}. Add peers, or use "
-            "aggregator='majority', which also works for one peer alone."
-        )
-    if peers < 2 and (args.pmi == "on" and args.pmi_scorer == "other_peers"):
-        raise ValueError("pmi_scorer='other_peers' needs at least 2 peers; use 'responder' for one peer alone.")
-    readers = [name for name, p in providers.items() if getattr(p, "needs_labels", False)]
-    readers += [scheme] if aggregator.needs_labels else []
-    if readers and not args.supervised:
-        raise ValueError(
-            f"{', '.join(readers)} reads gold answers. This run is label-free; set supervised=True (on the command "
-            "line: --supervised) to allow it, and it will be marked as supervised in its logs and card."
-        )
-    if len(train_dataset) == 0:
-        raise ValueError("The training data set is empty.")
-    if "prompt" not in train_dataset.column_names:
-        raise ValueError(
-            f"The training data set has no `prompt` column, only {train_dataset.column_names}. Load questions with "
-            "pst_rl.load_questions, or rename the column."
-        )
-    needed = args.generation_batch_size // args.num_generations
-    if len(train_dataset) < needed:
-        raise ValueError(
-            f"A generation batch takes {needed} questions, but the training set has only {len(train_dataset)}. Lower "
-            "per_device_train_batch_size or steps_per_generation, or raise num_generations."
-        )
