@@ -1,6 +1,6 @@
 """A new scheme in 40 lines: agree with the aggregate, but say it briefly; every later peer sees only the first answer.
 
-    accelerate launch examples/custom_reward.py
+accelerate launch examples/custom_reward.py
 """
 
 from pst_rl import PSTConfig, PSTTrainer, Rewards, load_questions

@@ -4,6 +4,7 @@ import difflib
 import json
 import sys
 import types
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import tyro
 import yaml
 from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils.logging import disable_progress_bar
 from trl import ModelConfig
 
 from pst_rl.config import PSTConfig
@@ -41,6 +43,7 @@ def parse(
     Raises:
         SystemExit: With status 2 and one message for anything that cannot be parsed.
     """
+    quiet_libraries()
     argv = list(sys.argv[1:] if argv is None else argv)
     hints = {**get_type_hints(ModelConfig), **get_type_hints(PSTConfig), **get_type_hints(script)}
     try:
@@ -55,6 +58,13 @@ def parse(
         return _parse_flags(script, flags)
     except (ValueError, OSError) as error:
         raise SystemExit(fail(error)) from error
+
+
+def quiet_libraries() -> None:
+    """Silences what a person running a script can do nothing about."""
+    # TRL still uses the older name of this option; transformers warns at each use.
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing` is deprecated", category=FutureWarning)
+    disable_progress_bar()  # one bar for each small file read or written
 
 
 def fail(error: BaseException) -> int:

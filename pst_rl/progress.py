@@ -59,7 +59,9 @@ class RichProgress(TrainerCallback):
             f"{name}: reward {_number(logs.get(f'{name}/reward'))} pmi {_number(logs.get(f'{name}/pmi/mean'))}"
             for name in self.trainer.peers
         ]
-        self.console.print(f"step {state.global_step}/{state.max_steps}  " + "  ".join(parts), highlight=False)
+        self.console.print(
+            f"step {state.global_step}/{state.max_steps}  " + "  ".join(parts), highlight=False, soft_wrap=True
+        )
 
     def on_train_end(self, args, state, control, **kwargs):
         if self.bar is not None:
