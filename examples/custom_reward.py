@@ -32,7 +32,7 @@ class FirstOpinion(PSTTrainer):
 
 if __name__ == "__main__":
     fields = PSTConfig.__dataclass_fields__
-    settings = {k: v for k, v in {**DEMO, **TINY_STYLE}.items() if k in fields}
+    settings = {k: v for k, v in {**TINY_STYLE, **DEMO}.items() if k in fields}
     args = PSTConfig(**settings | {"output_dir": "runs/custom", "context": "sequential", "max_steps": 8})
     peers = {name: str(folder) for name, folder in TINY_PEERS.items()}
     trainer = FirstOpinion(peers, args, load_questions("tiny"), load_questions("tiny", split="test"), [Brief()])

@@ -4,26 +4,9 @@ from typing import Any
 
 PUBLISHED_MODELS = ["google/gemma-2-2b-it", "meta-llama/Llama-3.2-1B-Instruct", "Qwen/Qwen2.5-1.5B-Instruct"]
 
-# How the embedded tiny peers were pretrained to be asked, to be shown another's response, and to state an answer.
-TINY_STYLE: dict[str, Any] = {
-    "prompt_template": "{question}",
-    "peer_template": "\nP: {text}",
-    "answer_template": "#### {answer}",
-    "answer_style": "hash",
-    "max_completion_length": 48,
-    "per_device_train_batch_size": 256,
-    "per_device_eval_batch_size": 256,
-    "gradient_checkpointing": False,
-    "use_peft": False,
-    "load_in_4bit": False,
-    "peer_context": "responses",
-}
-
-# What works on the tiny peers, chosen on validation questions (docs/demo.md): independent answers, a pooled vote with
-# a quorum, four optimizer updates per generation batch, a decaying learning rate.
-DEMO: dict[str, Any] = {
-    "output_dir": "runs/pst_math",
-    "peers": ["tiny"],
+# What works on the tiny peers in minutes on a CPU, chosen on validation questions (docs/demo.md): four updates
+# per generation batch, a decaying learning rate, rows that cannot change the update left out.
+TINY_BUDGET: dict[str, Any] = {
     "dataset": "tiny",
     "max_steps": 24,
     "steps_per_generation": 4,
@@ -36,13 +19,27 @@ DEMO: dict[str, Any] = {
     "learning_rate": 2e-4,
     "lr_scheduler_type": "linear",
     "loss_type": "grpo",
-    "quorum": 0.34,
     "skip_zero_advantage": True,
     "logging_steps": 4,
     "save_steps": 8,
     "save_total_limit": 1,
     "gradient_checkpointing": False,
+    "use_peft": False,
+    "load_in_4bit": False,
 }
+
+# The same, and how the tiny peers were pretrained to be asked, to be shown another's response, and to state an answer.
+# Joins whichever preset is chosen, where the peers are the embedded ones.
+TINY_STYLE: dict[str, Any] = TINY_BUDGET | {
+    "prompt_template": "{question}",
+    "peer_template": "\nP: {text}",
+    "answer_template": "#### {answer}",
+    "answer_style": "hash",
+    "peer_context": "responses",
+}
+
+# The demo: independent answers, and a pooled vote with a quorum.
+DEMO: dict[str, Any] = TINY_BUDGET | {"output_dir": "runs/pst_math", "peers": ["tiny"], "quorum": 0.34}
 
 # Three published models with 4-bit weights and LoRA on one GPU, trained by our defaults. Not run by us on a GPU yet.
 QLORA: dict[str, Any] = {
