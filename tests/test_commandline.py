@@ -207,3 +207,12 @@ def test_every_shipped_preset_parses_to_what_it_says(preset):
     parts = [vars(part) for part in vars(arguments).values()]
     wanted = PRESETS[preset] | (TINY_STYLE if PRESETS[preset]["peers"] == ["tiny"] else {})
     assert {name: part[name] for name in wanted for part in parts if name in part} == wanted
+
+
+def test_paper_preset_on_the_tiny_peers_keeps_its_protocol_and_takes_their_questions():
+    from examples_loader import script_arguments
+
+    parsed = script_arguments(["--preset", "paper", "--peers", "tiny", "--report-to", "none"])
+    protocol = (parsed.config.context, parsed.config.aggregator, parsed.config.objective, parsed.config.quorum)
+    assert protocol == ("sequential", "last_peer", "weighted_sft", 0.0)
+    assert (parsed.script.dataset, parsed.config.answer_template) == ("tiny", "#### {answer}")
