@@ -12,8 +12,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import fmean
 
 from pst_rl.measure import mean_interval
 
@@ -69,39 +71,44 @@ def run_folder(arm: str, seed: int, args: argparse.Namespace) -> Path:
 
 
 def tabulate(args: argparse.Namespace) -> str:
-    """A Markdown table: mean gain in points with its 95 % t-interval over seeds, lowest seed, votes, seconds."""
-    lines = ["| arm | seeds | mean gain (95 %) | lowest seed | vote | pooled vote | training s |"]
-    lines.append("| --- | --- | --- | --- | --- | --- | --- |")
-    for arm in args.arms:
-        files = [run_folder(arm, seed, args) / "results.json" for seed in args.seeds]
-        results = [json.loads(f.read_text()) for f in files if f.is_file()]
-        if not results:
-            continue
-        gains = [r["mean_gain"] for r in results]
-        mean = f"{gains[0]:+.2f}"
-        if len(gains) > 1:
-            interval = mean_interval(gains)
-            mean = f"{interval.gain:+.2f} ({interval.low:+.2f} to {interval.high:+.2f})"
-        cells = [
-            arm,
-            str(len(gains)),
-            mean,
-            f"{min(gains):+.2f}",
-            *(_votes(results, v) for v in ("vote", "pooled_vote")),
-        ]
-        cells.append(
-            f"{sum(sum(r['seconds'].values()) - r['seconds']['evaluate'] for r in results) / len(results):.0f}"
-        )
+    """A Markdown table of gains in points: mean with 95 % t-interval over seeds, extremes, and the difference to the
+    first arm paired by seed; then each peer's and the greedy vote's mean gain."""
+    found = {arm: load_results(arm, args) for arm in args.arms}
+    found = {arm: results for arm, results in found.items() if results}
+    if not found:
+        return "no results"
+    first = next(iter(found))
+    peers = list(next(iter(found[first].values()))["peers"])
+    heads = ["arm", "seeds", "mean gain (95 %)", "lowest, highest", f"minus {first}, paired", *peers, "greedy vote"]
+    lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join(["---"] * len(heads)) + " |"]
+    for arm, results in found.items():
+        gains = {seed: r["mean_gain"] for seed, r in results.items()}
+        paired = [gains[s] - found[first][s]["mean_gain"] for s in gains if s in found[first]]
+        cells = [arm, str(len(gains)), spread(list(gains.values()))]
+        cells += [f"{min(gains.values()):+.1f}, {max(gains.values()):+.1f}", "-" if arm == first else spread(paired)]
+        cells += [f"{mean_points(r['peers'][p] for r in results.values()):+.1f}" for p in peers]
+        cells.append(f"{mean_points(r['vote'] for r in results.values()):+.1f}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _votes(results: list[dict], name: str) -> str:
-    pairs = [(r[name]["before"], r[name]["after"]) for r in results if r[name]["before"] is not None]
-    if not pairs:
-        return "-"
-    before, after = (100 * sum(column) / len(pairs) for column in zip(*pairs, strict=True))
-    return f"{before:.1f} -> {after:.1f}"
+def load_results(arm: str, args: argparse.Namespace) -> dict[int, dict]:
+    """The finished runs of an arm, by seed."""
+    files = {seed: run_folder(arm, seed, args) / "results.json" for seed in args.seeds}
+    return {seed: json.loads(file.read_text()) for seed, file in files.items() if file.is_file()}
+
+
+def spread(values: list[float]) -> str:
+    """Mean and 95 % t-interval; the values alone where there are fewer than two."""
+    if len(values) < 2:
+        return " ".join(f"{value:+.1f}" for value in values) or "-"
+    interval = mean_interval(values)
+    return f"{interval.gain:+.1f} ({interval.low:+.1f} to {interval.high:+.1f})"
+
+
+def mean_points(rows: Iterable[dict]) -> float:
+    """Mean of after - before over runs, in points."""
+    return fmean(100 * (row["after"] - row["before"]) for row in rows)
 
 
 if __name__ == "__main__":

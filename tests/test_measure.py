@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pst_rl.measure import Interval, load_exact_match, mean_interval, paired_bootstrap, plurality_vote
+from pst_rl.aggregation.base import break_tie
+from pst_rl.measure import Interval, load_exact_match, mean_interval, paired_bootstrap
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -109,15 +110,6 @@ def test_one_run_has_no_interval():
         mean_interval([1.0])
 
 
-def test_the_most_frequent_answer_wins_and_unparsed_never_does():
-    assert plurality_vote(["3", None, "4", None, "4", None]) == "4"
-    assert plurality_vote([None, None]) is None
-
-
-def test_a_tie_does_not_depend_on_the_order():
-    assert plurality_vote(["3", "4", "5"]) == plurality_vote(["5", "3", "4"])
-
-
 def test_ties_favour_neither_small_nor_large_numbers():
-    wins = sum(plurality_vote([str(n), str(n + 1)]) == str(n) for n in range(0, 2000, 2))
+    wins = sum(break_tie([str(n), str(n + 1)]) == str(n) for n in range(0, 2000, 2))
     assert 440 < wins < 560

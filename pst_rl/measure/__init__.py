@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pst_rl.measure.statistics import Interval, mean_interval, paired_bootstrap, plurality_vote
+from pst_rl.measure.statistics import Interval, mean_interval, paired_bootstrap
 
 if TYPE_CHECKING:
     from evaluate import Metric
 
-__all__ = ["Interval", "load_exact_match", "mean_interval", "paired_bootstrap", "plurality_vote"]
+__all__ = ["Interval", "load_exact_match", "mean_interval", "paired_bootstrap"]
 
 
 def load_exact_match() -> "Metric":

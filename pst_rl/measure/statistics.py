@@ -1,14 +1,11 @@
-"""Intervals for a measured gain, and the plurality vote."""
+"""Intervals for a measured gain."""
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
 import numpy as np
-
-from pst_rl.aggregation.base import break_tie
 
 
 @dataclass(frozen=True)
@@ -85,20 +82,6 @@ def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> Inter
     half = t.ppf((1 + confidence) / 2, df=len(values) - 1) * stdev(values) / math.sqrt(len(values))
     mean = fmean(values)
     return Interval(mean, float(mean - half), float(mean + half))
-
-
-def plurality_vote(keys: Sequence[str | None]) -> str | None:
-    """Return the most frequent key, or `None` if there is none.
-
-    `None` (an answer that could not be read) has no vote. A tie is broken by the rule that makes the targets in
-    training, `pst_rl.aggregation.base.break_tie`: it depends neither on the order of the votes nor on how large the
-    answers are.
-    """
-    counts = Counter(key for key in keys if key is not None)
-    if not counts:
-        return None
-    most = max(counts.values())
-    return break_tie(key for key, count in counts.items() if count == most)
 
 
 def _check_confidence(confidence: float) -> None:
