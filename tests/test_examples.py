@@ -17,7 +17,9 @@ SMALL = """--per-device-train-batch-size 8 --steps-per-generation 1 --num-genera
 
 def start(folder, *flags):
     command = [sys.executable, str(EXAMPLES / "pst_math.py"), *SMALL, "--output-dir", str(folder), *flags]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell's background jobs ignore Ctrl-C, and so would what they start.
+    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
 
 
 def test_the_demo_leaves_results_a_plot_and_three_loadable_peers(tmp_path):
