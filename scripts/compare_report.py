@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -37,7 +38,7 @@ COLOURS["switches"] = "#CC79A7"
 def write_report(args: argparse.Namespace) -> None:
     """Writes compare_rewards.json, .md and .png from every finished run in `args.out`."""
     before = json.loads((args.out / "before.json").read_text())
-    table = make_rows(load_runs(args.out), before)
+    table = make_rows(load_runs(args.out), before, args.budget)
     if not table:
         return
     args.docs.mkdir(parents=True, exist_ok=True)
@@ -58,13 +59,20 @@ def load_runs(folder: Path) -> dict[str, dict[int, list[dict]]]:
     return runs
 
 
-def make_rows(runs: dict[str, dict[int, list[dict]]], before: dict[str, float]) -> list[dict[str, Any]]:
+def make_rows(
+    runs: dict[str, dict[int, list[dict]]], before: dict[str, float], budget: dict[str, Any]
+) -> list[dict[str, Any]]:
     """One row per scheme that has finished seeds, in the order of `SCHEMES`."""
     gains = {
         name: {seed: gain(found, before) for seed, found in by_seed.items() if is_whole(found, before)}
         for name, by_seed in runs.items()
     }
-    return [make_row(name, scheme, runs[name], gains, before) for name, scheme in SCHEMES.items() if gains.get(name)]
+    updates = budget["steps_per_generation"]
+    return [
+        make_row(name, scheme, runs[name], gains, before, updates)
+        for name, scheme in SCHEMES.items()
+        if gains.get(name)
+    ]
 
 
 def is_whole(found: list[dict], before: dict[str, float]) -> bool:
@@ -77,12 +85,12 @@ def gain(found: list[dict], before: dict[str, float]) -> float:
     return fmean(100 * (run["accuracy"][peer] - before[peer]) for run in found for peer in run["peers"])
 
 
-def make_row(name: str, scheme: Scheme, runs, gains, before) -> dict[str, Any]:
+def make_row(name: str, scheme: Scheme, runs, gains, before, updates: int) -> dict[str, Any]:
+    """Everything about one scheme; `updates` is the number of them that share a generation batch."""
     own, base = gains[name], gains.get("majority", {})
     found = [runs[seed] for seed in own]
     total = lambda key: fmean(sum(run[key] for run in runs_of_seed) for runs_of_seed in found)  # noqa: E731
     first = found[0][0]
-    steps = 4  # updates per generation batch, as in BUDGET
     ceiling = gains.get(ceiling_of(scheme, first["objective"]), {})
     shared = sorted(set(own) & set(ceiling))
     paired = [own[seed] - base[seed] for seed in own if seed in base]
@@ -98,8 +106,8 @@ def make_row(name: str, scheme: Scheme, runs, gains, before) -> dict[str, Any]:
         "minus_majority": {"gain": fmean(paired), "ci95": interval(paired)} if paired else None,
         "share_of_ceiling": fmean(own[s] for s in shared) / fmean(ceiling[s] for s in shared) if shared else None,
         "target_accuracy": fmean(fmean(run["target_accuracy"] for run in runs_of_seed) for runs_of_seed in found),
-        "extra_tokens": (total("generated_tokens") + total("scored_tokens") - total("answer_tokens")) / steps,
-        "answer_tokens": total("answer_tokens") / steps,
+        "extra_tokens": (total("generated_tokens") + total("scored_tokens") - total("answer_tokens")) / updates,
+        "answer_tokens": total("answer_tokens") / updates,
         "seconds_per_step": total("seconds_per_step"),
         "peer_gains": {
             peer: fmean(100 * (r["accuracy"][peer] - before[peer]) for rs in found for r in rs if peer in r["peers"])
@@ -119,6 +127,7 @@ def ceiling_of(scheme: Scheme, objective: str) -> str:
 
 
 def interval(values: list[float]) -> list[float] | None:
+    """The 95 % interval over seeds; none for a single run."""
     if len(values) < 2:
         return None
     found = mean_interval(values)
@@ -150,9 +159,13 @@ def markdown(table: list[dict[str, Any]], settings: dict[str, Any]) -> str:
     for group, title in GROUPS.items():
         rows = [row for row in table if row["group"] == group]
         if rows:
-            lines += ["", f"## {title}", "", f"| {' | '.join(HEADS)} |", "|" + " --- |" * len(HEADS)]
-            lines += ["| " + " | ".join(cells(row)) + " |" for row in rows]
+            lines += ["", f"## {title}", "", *pipe_table(HEADS, map(cells, rows))]
     return "\n".join(lines) + "\n"
+
+
+def pipe_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
+    return [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)]
 
 
 def cells(row: dict[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -20,7 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: one t
 
 from compare_report import write_report
 from reward_schemes import BUDGET, SCHEMES
-from run_jobs import Job, run_jobs
+from run_jobs import Job, result_file, run_jobs
 
 from pst_rl import PSTConfig, PSTTrainer, load_questions
 from pst_rl.tiny import TINY_PEERS
@@ -28,7 +29,7 @@ from pst_rl.tiny import TINY_PEERS
 PEERS = {name: str(folder) for name, folder in TINY_PEERS.items()}
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=list(SCHEMES), metavar="SCHEME")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
@@ -39,7 +40,7 @@ def main() -> int:
     parser.add_argument("--docs", type=Path, default=Path("docs/results"), help="folder of the table, plot and JSON")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=JSON", help="change the shared budget")
     parser.add_argument("--list", action="store_true", help="name the schemes and stop")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if args.list:
         print("\n".join(SCHEMES))
         return 0
@@ -68,18 +69,14 @@ def make_job(scheme: str, seed: int, alone: str | None, args: argparse.Namespace
         return train(trainer) | {"scheme": scheme, "seed": seed}
 
     label = f"{scheme}, seed {seed}" + (f", {alone}" if alone else "")
-    return Job(label, result_file(scheme, seed, alone, args), work, lambda result: mean_gain(result, args))
+    file = result_file(args.out, scheme if alone is None else f"{scheme}.{alone}", seed)
+    return Job(label, file, work, lambda result: mean_gain(result, args))
 
 
 def mean_gain(result: dict, args: argparse.Namespace) -> float:
     """Gain over the trained peers in points of greedy exact match."""
     before = json.loads((args.out / "before.json").read_text())
     return fmean(100 * (result["accuracy"][peer] - before[peer]) for peer in result["peers"])
-
-
-def result_file(scheme: str, seed: int, alone: str | None, args: argparse.Namespace) -> Path:
-    name = "".join(c if c.isalnum() else "_" for c in scheme)
-    return args.out / f"{name}{'' if alone is None else '.' + alone}.seed{seed}.json"
 
 
 def train(trainer: PSTTrainer) -> dict:

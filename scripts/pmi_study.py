@@ -1,7 +1,7 @@
 """Where, if anywhere, does scaling advantages by PMI pay? Variants of the weight on the tiny peers.
 
     python scripts/pmi_study.py --split validation --seeds 100 101 102          # to choose
-    python scripts/pmi_study.py --variants off "on" "balanced by sign" --seeds 10 11 12 13 14 15 16 17 18 19
+    python scripts/pmi_study.py --split test --variants off on inverted --seeds 10 11 12 13 14 15 16 17 18 19
 
 Every run has the budget of `compare_rewards.py`. Beside the gain it reports, from all generation batches, what the
 weights looked like: their mean where the reward is 1 and where it is 0, the share that is saturated, and how well PMI
@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -19,14 +20,13 @@ from statistics import fmean
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from compare_report import spread
+from compare_report import interval, pipe_table, spread
 from compare_rewards import PEERS, make_trainer, mean_gain, measure_before, train
 from reward_schemes import BUDGET
-from run_jobs import Job, run_jobs
+from run_jobs import Job, result_file, run_jobs
 
 from pst_rl import PSTTrainer
 from pst_rl.answers import is_correct
-from pst_rl.measure import mean_interval
 
 ON = {"pmi": "on"}
 ANSWERED_BY_OTHERS = ON | {"pmi_scorer": "other_peers", "pmi_marginal": "unconditional"}
@@ -50,6 +50,16 @@ VARIANTS = {
     "no quorum, on": (ON | {"quorum": 0.0}, "as they are"),
     "no quorum, inverted, balanced": (ON | {"quorum": 0.0}, "inverted, divide by mean of sign"),
 }
+
+
+INTRODUCTION = """# Where scaling by PMI pays
+
+Written by `python scripts/pmi_study.py`; do not edit. What it means: [findings](../findings.md).
+
+Gains of greedy exact match in points, mean of the three tiny peers on {questions} questions of the {split} split, with
+the 95 % t-interval over seeds. *Agrees* and *disagrees* are samples with reward 1 and 0; *AUC* is how well PMI tells
+right from wrong among them (.5 is chance).
+"""
 
 
 class StudyTrainer(PSTTrainer):
@@ -126,9 +136,8 @@ def make_job(variant: str, seed: int, args: argparse.Namespace) -> Job:
         trainer.change = change
         return train(trainer) | {"variant": variant, "seed": seed, "diagnosis": means(trainer.records)}
 
-    return Job(
-        f"{variant}, seed {seed}", result_file(variant, seed, args), work, lambda result: mean_gain(result, args)
-    )
+    file = result_file(args.out, variant, seed)
+    return Job(f"{variant}, seed {seed}", file, work, lambda result: mean_gain(result, args))
 
 
 def means(records: list[dict[str, float]]) -> dict[str, float]:
@@ -141,25 +150,19 @@ def means(records: list[dict[str, float]]) -> dict[str, float]:
     }
 
 
-def result_file(variant: str, seed: int, args: argparse.Namespace) -> Path:
-    return args.out / f"{''.join(c if c.isalnum() else '_' for c in variant)}.seed{seed}.json"
-
-
 def tabulate(args: argparse.Namespace) -> list[dict]:
     """One row per variant with finished seeds; differences to `off` are paired by seed."""
-    found = {
-        variant: {s: json.loads(f.read_text()) for s in args.seeds if (f := result_file(variant, s, args)).is_file()}
-        for variant in args.variants
-    }
-    gains = {
-        variant: {seed: mean_gain(result, args) for seed, result in runs.items()} for variant, runs in found.items()
-    }
+    found = {}
+    for variant in args.variants:
+        files = {seed: result_file(args.out, variant, seed) for seed in args.seeds}
+        found[variant] = {seed: json.loads(file.read_text()) for seed, file in files.items() if file.is_file()}
+    gains = {v: {seed: mean_gain(result, args) for seed, result in runs.items()} for v, runs in found.items()}
     rows = []
     for variant, own in gains.items():
         if own:
             paired = [own[seed] - gains["off"][seed] for seed in own if seed in gains.get("off", {})]
             rows.append(
-                {"variant": variant, "seeds": len(own)}
+                {"variant": variant, "seeds": len(own), "gains": {str(seed): own[seed] for seed in sorted(own)}}
                 | {"gain": fmean(own.values()), "ci95": interval(list(own.values()))}
                 | {"minus_off": fmean(paired) if paired else None, "minus_off_ci95": interval(paired)}
                 | {"seconds_per_step": fmean(r["seconds_per_step"] for r in found[variant].values())}
@@ -168,11 +171,7 @@ def tabulate(args: argparse.Namespace) -> list[dict]:
     return rows
 
 
-def interval(values: list[float]) -> list[float] | None:
-    return [(found := mean_interval(values)).low, found.high] if len(values) > 1 else None
-
-
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), metavar="VARIANT")
     parser.add_argument("--seeds", nargs="+", type=int, default=[100, 101, 102])
@@ -180,20 +179,32 @@ def main() -> int:
     parser.add_argument("--questions", type=int, default=900)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=Path("runs/pmi_study"))
-    parser.add_argument("--json", type=Path, help="write the table there too")
-    args = parser.parse_args()
+    parser.add_argument("--docs", type=Path, default=Path("docs/results"), help="folder of the table and JSON")
+    args = parser.parse_args(arguments)
     args.budget, args.out = BUDGET, args.out / args.split
     before = Job("before training", args.out / "before.json", lambda: measure_before(args), lambda r: 0.0)
-    run_jobs([before], 1)
-    run_jobs([make_job(v, s, args) for s in args.seeds for v in args.variants], args.jobs)
-    rows = tabulate(args)
+    failed = run_jobs([before], 1)
+    failed += run_jobs([make_job(v, s, args) for s in args.seeds for v in args.variants], args.jobs)
+    write_report(tabulate(args), args)
+    return 1 if failed else 0
+
+
+def write_report(rows: list[dict], args: argparse.Namespace) -> None:
+    """pmi_study_<split>.json and .md."""
+    found = sorted({key for row in rows for key in row["diagnosis"]})
+    heads = ["weight", "gain (95 %)", "minus off, paired", *found, "seconds a step", "seeds"]
+    cells = []
     for row in rows:
         minus = "-" if row["minus_off"] is None else spread(row["minus_off"], row["minus_off_ci95"])
-        about = ", ".join(f"{key} {value:.2f}" for key, value in row["diagnosis"].items())
-        print(f"{row['variant']}: {spread(row['gain'], row['ci95'])}, minus off {minus}; {about}")
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=1) + "\n")
-    return 0
+        diagnosis = [f"{row['diagnosis'][key]:.2f}" if key in row["diagnosis"] else "-" for key in found]
+        cells.append([row["variant"], spread(row["gain"], row["ci95"]), minus, *diagnosis])
+        cells[-1] += [f"{row['seconds_per_step']:.1f}", str(row["seeds"])]
+    text = "\n".join([INTRODUCTION.format(questions=args.questions, split=args.split), *pipe_table(heads, cells)])
+    print(text)
+    args.docs.mkdir(parents=True, exist_ok=True)
+    (args.docs / f"pmi_study_{args.split}.md").write_text(text + "\n")
+    settings = {"split": args.split, "questions": args.questions, "budget": args.budget}
+    (args.docs / f"pmi_study_{args.split}.json").write_text(json.dumps(settings | {"rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,6 @@ OPEN = {"quorum": 0.0}
 SCHEMES: dict[str, Scheme] = {
     # ---- votes and aggregates, with the match reward ----
     "majority": Scheme(),
-    "majority, no quorum": Scheme(OPEN),
     "leave_one_out": Scheme({"aggregator": "leave_one_out"}),
     "own_vote (TTRL)": Scheme({"aggregator": "own_vote"}),
     "other_peer (Co-rewarding)": Scheme({"aggregator": "other_peer"}),
@@ -52,24 +51,19 @@ SCHEMES: dict[str, Scheme] = {
     "weighted by confidence": Scheme({"aggregator": "weighted"}),
     "reliability (Dawid-Skene)": Scheme({"aggregator": "reliability"}),
     "joint_likelihood": Scheme({"aggregator": "joint_likelihood"}),
-    "joint_likelihood, per token": Scheme(_aggregator("joint_likelihood", {"reduction": "per_token"})),
     "debate": Scheme({"aggregator": "debate"}),
     # ---- other rewards ----
     "vote_share (SRT)": Scheme({"rewards": ["vote_share"], "reward_options": {"vote_share": {"threshold": 0.34}}}),
     "semantic_entropy (EMPO)": Scheme(OPEN | {"rewards": ["semantic_entropy"]}),
     "self_certainty (Intuitor)": Scheme(OPEN | {"rewards": ["self_certainty"]}),
     "negative_entropy (RENT)": Scheme(OPEN | {"rewards": ["negative_entropy"]}),
-    "mutual_prediction": Scheme(
-        OPEN
-        | {"rewards": ["mutual_prediction"], "reward_options": {"mutual_prediction": {"template": "#### {answer}"}}}
-    ),
+    "mutual_prediction": Scheme(OPEN | {"rewards": ["mutual_prediction"]}),
     "correlated_agreement": Scheme(OPEN | {"rewards": ["correlated_agreement"]}),
     "random": Scheme({"rewards": ["random"]}, group="controls"),
     "gold, supervised": Scheme(GOLD, group="controls", supervised=True),
     # ---- one peer at a time ----
     "majority (TTRL), alone": Scheme(alone=True, group="alone"),
     "self_certainty, alone": Scheme(OPEN | {"rewards": ["self_certainty"]}, alone=True, group="alone"),
-    "semantic_entropy, alone": Scheme(OPEN | {"rewards": ["semantic_entropy"]}, alone=True, group="alone"),
     "gold, supervised, alone": Scheme(GOLD, alone=True, group="alone", supervised=True),
     # ---- cross-entropy towards the aggregate ----
     "majority, aggregate_sft": Scheme(SFT, group="objectives"),
@@ -86,14 +80,8 @@ SCHEMES: dict[str, Scheme] = {
         {"pmi": "on", "pmi_conditioning": "in_prompt", "pmi_marginal": "unconditional"}, group="switches"
     ),
     "PMI on, unconditional": Scheme({"pmi": "on", "pmi_marginal": "unconditional"}, group="switches"),
-    "PMI on, per_token": Scheme({"pmi": "on", "pmi_reduction": "per_token"}, group="switches"),
     "PMI on, tau 1": Scheme({"pmi": "on", "pmi_tau": 1.0}, group="switches"),
-    "PMI on, tau 30": Scheme({"pmi": "on", "pmi_tau": 30.0}, group="switches"),
-    "PMI on, aggregate_sft": Scheme(SFT | {"pmi": "on"}, group="switches"),
     "sequential": Scheme({"context": "sequential"}, group="switches"),
     "sequential, answers only": Scheme({"context": "sequential", "peer_context": "answers"}, group="switches"),
     "sequential, last_peer": Scheme({"context": "sequential", "aggregator": "last_peer"}, group="switches"),
-    "sequential, last_peer, rotating": Scheme(
-        {"context": "sequential", "aggregator": "last_peer", "order": "rotating"}, group="switches"
-    ),
 }

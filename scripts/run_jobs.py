@@ -29,6 +29,11 @@ class Job:
     headline: Callable[[dict], float]
 
 
+def result_file(folder: Path, name: str, seed: int) -> Path:
+    """Where the result of a named run goes: `<name>.seed<seed>.json`."""
+    return folder / f"{''.join(c if c.isalnum() or c == '.' else '_' for c in name)}.seed{seed}.json"
+
+
 _jobs: Sequence[Job] = ()  # set before the processes are forked, since closures cannot be sent to them
 
 

@@ -13,19 +13,19 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from compare_report import spread
+from compare_report import interval, pipe_table, spread
 from reward_schemes import BUDGET
-from run_jobs import Job, run_jobs
+from run_jobs import Job, result_file, run_jobs
 
 from pst_rl import PeerSpec, PSTConfig, PSTTrainer, load_questions
 from pst_rl.discussion.discuss import measure_discussion
 from pst_rl.discussion.saie import SAIERollout
-from pst_rl.measure import mean_interval
 from pst_rl.tiny import TINY_LEARNER, TINY_PEERS
 from pst_rl.tiny.discussion import LEARNER_STYLE
 
@@ -33,6 +33,12 @@ SETTINGS = BUDGET | {"learning_rate": 2e-4, "skip_zero_advantage": False}
 DISCUSS = {"objective": "discussion_sft", "rewards": ["saie"]}
 GOLD = {"supervised": True, "aggregator": "supervised_gold"}
 
+
+INTRODUCTION = """# Learning from discussions (SAIE)
+
+Written by `python scripts/saie_study.py`; do not edit. What it means: [findings](../findings.md).
+
+Greedy exact match of the tiny learner in percent, mean over seeds with the 95 % t-interval."""
 
 WARMUP = {"warmup_steps": 12}  # half of the updates are plain, as in the paper's first phase
 
@@ -53,7 +59,7 @@ ARMS: dict[str, dict] = {
 }
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS), metavar="ARM")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
@@ -63,7 +69,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/saie_study"))
     parser.add_argument("--docs", type=Path, default=Path("docs/results"))
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=JSON", help="change the shared settings")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     args.settings = SETTINGS | {name: json.loads(value) for name, value in (item.split("=", 1) for item in args.set)}
     args.out = args.out / args.split
     before = Job("before training", args.out / "before.json", lambda: measured(make_trainer({}, 0, args), args), alone)
@@ -96,7 +102,7 @@ def make_job(arm: str, seed: int, args: argparse.Namespace) -> Job:
             "target_accuracy": fmean(log["aggregate/accuracy"] for log in logs),
         }
 
-    return Job(f"{arm}, seed {seed}", result_file(arm, seed, args), work, alone)
+    return Job(f"{arm}, seed {seed}", result_file(args.out, arm, seed), work, alone)
 
 
 def measured(trainer: PSTTrainer, args: argparse.Namespace) -> dict:
@@ -114,40 +120,34 @@ def alone(result: dict) -> float:
     return result["accuracy"]["alone"]
 
 
-def result_file(arm: str, seed: int, args: argparse.Namespace) -> Path:
-    return args.out / f"{''.join(c if c.isalnum() else '_' for c in arm)}.seed{seed}.json"
-
-
 def write_report(args: argparse.Namespace) -> None:
     """A Markdown table and the JSON behind it."""
     before = json.loads((args.out / "before.json").read_text())["accuracy"]
     rows = []
     for arm in ARMS:
-        files = [result_file(arm, seed, args) for seed in args.seeds]
+        files = [result_file(args.out, arm, seed) for seed in args.seeds]
         runs = [json.loads(file.read_text()) for file in files if file.is_file()]
         if runs:
             by_setting = {s: [run["accuracy"][s] for run in runs] for s in before}
             rows.append(
-                {"arm": arm, "seeds": len(runs), "target_accuracy": fmean(run["target_accuracy"] for run in runs)}
+                {"arm": arm, "seeds": len(runs)}
+                | {key: fmean(run[key] for run in runs) for key in ("target_accuracy", "target_tokens")}
                 | {"accuracy": {s: fmean(v) for s, v in by_setting.items()}}
                 | {"ci95": {s: interval(v) for s, v in by_setting.items()}}
             )
     args.docs.mkdir(parents=True, exist_ok=True)
     settings = {"split": args.split, "questions": args.questions, "settings": args.settings, "before": before}
     (args.docs / "saie.json").write_text(json.dumps(settings | {"rows": rows}, indent=1) + "\n")
-    heads = ["arm", *(f"after discussion with {s}" if s != "alone" else s for s in before), "targets right", "seeds"]
-    lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
-    lines.append("| before training | " + " | ".join(f"{v:.1f}" for v in before.values()) + " | - | - |")
+    settings_heads = (f"after discussion with {s}" if s != "alone" else s for s in before)
+    heads = ["arm", *settings_heads, "tokens of an answer", "targets right", "seeds"]
+    cells = [["before training", *(f"{v:.1f}" for v in before.values()), "-", "-", "-"]]
     for row in rows:
         values = [spread(row["accuracy"][s], row["ci95"][s]).replace("+", "") for s in before]
-        lines.append(
-            f"| {row['arm']} | {' | '.join(values)} | {100 * row['target_accuracy']:.0f} % | {row['seeds']} |"
-        )
-    print("\n".join(lines))
-
-
-def interval(values: list[float]) -> list[float] | None:
-    return [(found := mean_interval(values)).low, found.high] if len(values) > 1 else None
+        targets = [f"{row['target_tokens']:.1f}", f"{100 * row['target_accuracy']:.0f} %"]
+        cells.append([row["arm"], *values, *targets, str(row["seeds"])])
+    text = "\n".join([f"{INTRODUCTION}\n", *pipe_table(heads, cells)])
+    (args.docs / "saie.md").write_text(text + "\n")
+    print(text)
 
 
 if __name__ == "__main__":
