@@ -1,0 +1,129 @@
+"""What a search is given: items, the rules between them, and the labels that are known. No gold label is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+
+import torch
+
+from pst_rl.coherence.constraints import Constraint
+
+MOST_ASSIGNMENTS = 100_000  # of one block, which are enumerated
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A labelling problem.
+
+    Attributes:
+        n_items: Number of items.
+        n_labels: Number of label values.
+        constraints: Rules between items.
+        clamped: Known labels by item; they are shown, and never changed.
+
+    Raises:
+        ValueError: No items, fewer than two labels, an item or label that does not exist, clamped labels that
+            contradict each other, or a block with more than 100,000 consistent assignments.
+    """
+
+    n_items: int
+    n_labels: int = 2
+    constraints: tuple[Constraint, ...] = ()
+    clamped: Mapping[int, int] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.n_items < 1:
+            raise ValueError("There are no items to label.")
+        if self.n_labels < 2:
+            raise ValueError(f"A labelling needs at least two label values, got {self.n_labels}.")
+        unknown = {i for c in self.constraints for i in c.items if not 0 <= i < self.n_items}
+        unknown |= {i for i in self.clamped if not 0 <= i < self.n_items}
+        if unknown:
+            raise ValueError(f"There is no item {sorted(unknown)[0]}: the problem has {self.n_items}.")
+        if wrong := [i for i, label in self.clamped.items() if not 0 <= label < self.n_labels]:
+            raise ValueError(f"Item {wrong[0]} is clamped to label {self.clamped[wrong[0]]} of {self.n_labels}.")
+        for block in self.blocks:
+            self.assignments(block)
+
+    @cached_property
+    def blocks(self) -> tuple[tuple[int, ...], ...]:
+        """Items that share constraints, directly or through others, together; every item once, in order."""
+        root = list(range(self.n_items))
+
+        def find(item: int) -> int:
+            while root[item] != item:
+                root[item] = item = root[root[item]]
+            return item
+
+        for constraint in self.constraints:
+            for a, b in pairwise(constraint.items):
+                root[find(a)] = find(b)
+        members: dict[int, list[int]] = {}
+        for item in range(self.n_items):
+            members.setdefault(find(item), []).append(item)
+        return tuple(map(tuple, members.values()))
+
+    @cached_property
+    def block_of(self) -> tuple[int, ...]:
+        """For every item the index of its block."""
+        return tuple(index for _, index in sorted((i, b) for b, block in enumerate(self.blocks) for i in block))
+
+    def assignments(self, block: Sequence[int]) -> torch.Tensor:
+        """All labels that the items of a whole block can have together; (A, len(block)), long. Remembered.
+
+        Raises:
+            ValueError: If there are none (contradictory clamps) or too many.
+        """
+        if tuple(block) not in self._assignments:
+            self._assignments[tuple(block)] = self._enumerate(tuple(block))
+        return self._assignments[tuple(block)]
+
+    @cached_property
+    def _assignments(self) -> dict[tuple[int, ...], torch.Tensor]:
+        return {}
+
+    @cached_property
+    def constraints_of(self) -> tuple[tuple[Constraint, ...], ...]:
+        """For every item the constraints it is in."""
+        found: list[list[Constraint]] = [[] for _ in range(self.n_items)]
+        for constraint in self.constraints:
+            for item in constraint.items:
+                found[item].append(constraint)
+        return tuple(map(tuple, found))
+
+    def violations(self, labels: Sequence[int | None]) -> list[tuple[int, int]]:
+        """All pairs of items whose labels cannot both hold; what I(D) of ICM counts."""
+        return [pair for constraint in self.constraints for pair in constraint.violations(labels)]
+
+    def _enumerate(self, block: tuple[int, ...]) -> torch.Tensor:
+        """Grows partial assignments item by item, and drops those that already violate a rule."""
+        constraints = list(dict.fromkeys(c for item in block for c in self.constraints_of[item]))
+        partial: list[dict[int, int]] = [{}]
+        for item in block:
+            values = [self.clamped[item]] if item in self.clamped else range(self.n_labels)
+            touched = [c for c in constraints if item in c.items]
+            grown = ({**labels, item: value} for labels in partial for value in values)
+            partial = [labels for labels in grown if not any(_violated(c, labels) for c in touched)]
+            if len(partial) > MOST_ASSIGNMENTS:
+                raise ValueError(
+                    f"The {len(block)} items that share constraints with item {block[0]} can be labelled in more than "
+                    f"{MOST_ASSIGNMENTS} ways; split the group."
+                )
+        if not partial:
+            clamps = {item: self.clamped[item] for item in block if item in self.clamped}
+            raise ValueError(f"No labels of the items {list(block)} fit their constraints and clamped labels {clamps}.")
+        return torch.tensor([[labels[item] for item in block] for labels in partial])
+
+
+def _violated(constraint: Constraint, labels: Mapping[int, int]) -> bool:
+    return bool(constraint.violations(_Partial(labels)))
+
+
+class _Partial(dict):
+    """Labels by item; `None` for those without."""
+
+    def __missing__(self, item: int) -> None:
+        return None
