@@ -1,0 +1,167 @@
+"""Claims made from other data: from recorded answers of models, and from pairs of responses."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING, Any, Literal
+
+from pst_rl.answers import find_answer, is_correct
+from pst_rl.answers.extract import Style
+from pst_rl.coherence.claims import Claims, _load_rows, load_claims
+from pst_rl.coherence.templates import as_text
+from pst_rl.data import ANSWER_COLUMNS, QUESTION_COLUMNS, _pick_column, read_gold
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+logger = logging.getLogger(__name__)
+
+
+def claims_from_responses(
+    source: str | Dataset | Sequence[Mapping[str, Any]],
+    *,
+    split: str | None = None,
+    question_column: str | None = None,
+    responses_column: str = "responses",
+    gold_column: str | None = None,
+    claim: Literal["answer", "response"] = "answer",
+    style: Style = "auto",
+    **options: Any,
+) -> Claims:
+    """Claims "this answer is right" from several models' recorded answers to each question.
+
+    Two answers to a question with equal canonical keys have equal labels, and different ones are not both true (the
+    rule `one_answer`, ICM, arXiv 2506.10139). Gold is whether the final answer matches (`pst_rl.answers.is_correct`),
+    and is read by metrics only.
+
+    Args:
+        source, split, question_column: As in `load_claims`. A source with one split is divided by question.
+        responses_column: Column with `{model: text}`, or a list of texts.
+        gold_column: Column with the right answer; by default the first usual one that is there.
+        claim: "answer": one claim for each *different* final answer, "The answer is 5."; responses without one are
+            dropped. "response": one claim for each response, its whole text; those without a final answer are in
+            no rule.
+        style: Where final answers are looked for (`pst_rl.answers.find_answer`).
+        options: Further options of `load_claims`.
+
+    Returns:
+        Claims with the columns `question`, `claim`, `final_answer` and `models`.
+
+    Raises:
+        FileNotFoundError, ValueError: As in `load_claims`, and if no response has a final answer.
+    """
+    name = source if isinstance(source, str) else "The data"
+    data = _load_rows(source, name, split, question_column)
+    pick = partial(_pick_column, data, name)
+    question_column = pick(question_column, QUESTION_COLUMNS, "question_column")
+    gold_column = pick(gold_column, ANSWER_COLUMNS, "gold_column", required=False)
+    pick(responses_column, (), "responses_column")
+    rows, unanswered = [], 0
+    for source_row in data:
+        gold = read_gold(source_row[gold_column]) if gold_column else None
+        found: dict[str, dict[str, Any]] = {}
+        for model, text in _by_model(source_row[responses_column]).items():
+            answer = find_answer(text, style)
+            unanswered += answer is None
+            if answer is None and claim == "answer":
+                continue
+            row = {
+                "question": source_row[question_column],
+                "claim": f"The answer is {answer.text}." if claim == "answer" else text,
+                "final_answer": None if answer is None else answer.text,
+                "models": [model],
+                "label": None if gold is None else answer is not None and is_correct(answer, gold),
+            }
+            same = answer.key if claim == "answer" else model
+            if same in found:
+                found[same]["models"].append(model)
+            else:
+                found[same] = row
+        rows += found.values()
+    if unanswered:
+        logger.warning("%s: %d responses have no final answer.", name, unanswered)
+    if not any(row["final_answer"] for row in rows):
+        raise ValueError(f"No response of {name} has a final answer in the style {style!r}.")
+    return load_claims(
+        rows, **{"answer_column": "final_answer", "group_rule": "one_answer", "gold_column": "label"} | options
+    )
+
+
+def claims_from_comparisons(
+    source: str | Dataset | Sequence[Mapping[str, Any]],
+    *,
+    split: str | None = None,
+    question_column: str | None = None,
+    response_columns: tuple[str, str] = ("response_a", "response_b"),
+    preferred: str | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Claims:
+    """Claims "Response A is better than Response B" from pairs of responses, two for each pair: either way round.
+
+    The two are an antisymmetric pair: one is true, the other false (ICM, arXiv 2506.10139). They say the same words
+    with the responses exchanged, so that a liking for one position cannot decide (our choice). Which of the two comes
+    first is drawn by `seed`, so that the order of the columns, which is gold in `chosen` and `rejected`, says nothing.
+
+    Args:
+        source, split, question_column: As in `load_claims`.
+        response_columns: The columns with the two responses, as text.
+        preferred: Where gold is, for metrics: one of the two columns, if it has the better response in every row; or
+            a column that names one of the two, or says A or B (or 0 or 1) for the first or the second; or nothing.
+        seed: Of the order, and as in `load_claims`.
+        options: Further options of `load_claims`.
+
+    Returns:
+        Claims with the columns `question`, `response_a`, `response_b` and `pair`, the row of the source.
+
+    Raises:
+        FileNotFoundError, ValueError: As in `load_claims`, and if `preferred` says something else.
+    """
+    name = source if isinstance(source, str) else "The data"
+    data = _load_rows(source, name, split, question_column)
+    question_column = _pick_column(data, name, question_column, QUESTION_COLUMNS, "question_column")
+    first, second = (_pick_column(data, name, column, (), "response_columns") for column in response_columns)
+    if preferred not in (first, second):
+        _pick_column(data, name, preferred, (), "preferred", required=False)
+    rng, rows = Random(seed), []
+    for i, row in enumerate(data):
+        try:
+            texts = {column: as_text(row[column]) for column in (question_column, first, second)}
+            better = _better(row, preferred, first, second)
+        except ValueError as error:
+            raise ValueError(f"Row {i} of {name}: {error}.") from error
+        both = [(first, second), (second, first)]
+        rng.shuffle(both)
+        rows += [
+            {
+                "question": texts[question_column],
+                "response_a": texts[a],
+                "response_b": texts[b],
+                "pair": i,
+                "label": None if better is None else better == a,
+            }
+            for a, b in both
+        ]
+    defaults = {"template": "comparison", "group_column": "pair", "group_rule": "antisymmetric"}
+    return load_claims(rows, seed=seed, **defaults | {"gold_column": "label"} | options)
+
+
+def _by_model(responses: Any) -> dict[str, str]:
+    """Texts by model; Arrow gives every row all models, `None` where one did not answer."""
+    named = responses if isinstance(responses, Mapping) else {str(i): text for i, text in enumerate(responses)}
+    return {model: text for model, text in named.items() if text}
+
+
+def _better(row: Mapping[str, Any], preferred: str | None, first: str, second: str) -> str | None:
+    if preferred in (None, first, second):
+        return preferred
+    value = row[preferred]
+    if value is None or value == "":
+        return None
+    names = {"a": first, "0": first, first.casefold(): first, "b": second, "1": second, second.casefold(): second}
+    if (said := str(value).strip().casefold()) not in names:
+        raise ValueError(f"{preferred} says {value!r}; it must say A, B, {first} or {second}")
+    return names[said]

@@ -1,0 +1,148 @@
+"""The text that an item is shown as, up to its label word."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from string import Formatter
+from typing import Any
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class Template:
+    """A format string that ends right before the label word.
+
+    Attributes:
+        text: With `{question}`, `{claim}` and other columns in braces; `{{` and `}}` stand for braces.
+        label_names: What the labels are called, by index.
+        label_words: What is read after the text; by default the names, each with a space before it.
+
+    Raises:
+        ValueError: A text that is no format string or has nothing to fill in, a blank at its end before words that
+            begin with one, fewer than two labels, or labels that are equal.
+    """
+
+    text: str
+    label_names: tuple[str, ...] = ("False", "True")
+    label_words: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        words = tuple(self.label_words) or tuple(f" {name}" for name in self.label_names)
+        object.__setattr__(self, "label_names", tuple(self.label_names))
+        object.__setattr__(self, "label_words", words)
+        if len(words) < 2 or len(words) != len(self.label_names):
+            raise ValueError(
+                f"A labelling needs two or more labels and a word for each, got the names {list(self.label_names)} "
+                f"and the words {list(words)}."
+            )
+        for labels in (self.label_names, words):
+            if len(set(labels)) < len(labels) or not all(label.strip() for label in labels):
+                raise ValueError(f"Labels must be different and not empty, got {list(labels)}.")
+        if not self.placeholders:
+            raise ValueError(
+                f"The template {self.text!r} has nothing to fill in: write a column in braces, such as {{question}}."
+            )
+        if self.text[-1:].isspace() and any(word[:1].isspace() for word in words):
+            raise ValueError(
+                f"The template {self.text!r} ends with a blank, and so would be read with two: end it before the "
+                f"label word, which brings its own blank ({words[0]!r})."
+            )
+
+    @property
+    def placeholders(self) -> tuple[str, ...]:
+        """The columns that are filled in, in order, each once."""
+        try:
+            fields = [field for _, field, _, _ in Formatter().parse(self.text) if field is not None]
+        except ValueError as error:
+            raise ValueError(
+                f"The template {self.text!r} is no format string ({error}); write {{{{ and }}}} for braces."
+            ) from error
+        return tuple(dict.fromkeys(fields))
+
+    def check(self, columns: Sequence[str]) -> None:
+        """Whether everything in braces is one of these.
+
+        Raises:
+            ValueError: For the first one that is not.
+        """
+        if unknown := [name for name in self.placeholders if name not in columns]:
+            raise ValueError(
+                f"The template has an unknown placeholder {{{unknown[0]}}}; it may use "
+                f"{', '.join(f'{{{name}}}' for name in columns)}."
+            )
+
+    def render(self, values: Mapping[str, Any]) -> str:
+        """The prompt of one item.
+
+        Raises:
+            ValueError: If a value is missing or empty.
+        """
+        texts = {name: as_text(values[name]) for name in self.placeholders}
+        if empty := [name for name, text in texts.items() if not text]:
+            raise ValueError(f"{{{empty[0]}}} is empty")
+        return self.text.format_map(texts)
+
+
+TEMPLATES: dict[str, Template] = {
+    "correctness": Template("Question: {question}\nClaim: {claim}\nI think this claim is"),
+    "truthfulness": Template("Question: {question}\nAnswer: {claim}\nI think the answer given here is"),
+    "comparison": Template(
+        "Query: {question}\nResponse A: {response_a}\nResponse B: {response_b}\n"
+        "Claim: Response A is better than Response B.\nI think this claim is"
+    ),
+    "multiple_choice": Template("Question: {question}\n{claim}\nAnswer:", label_names=tuple("ABCD")),
+}
+"""Named templates. The form of `correctness` (question, claim, "I think this claim is") is the one of ICM, arXiv
+2506.10139; the wording of the others is our choice. In `multiple_choice` the claim is the list of choices."""
+
+
+def find_template(
+    template: str | Template,
+    label_names: Sequence[str] | None = None,
+    label_words: Sequence[str] | None = None,
+) -> Template:
+    """A template by its name in `TEMPLATES`, from a format string, or as it is; names and words replace its own.
+
+    Raises:
+        ValueError: For a name that is unknown, and as `Template` does.
+    """
+    if isinstance(template, str):
+        if "{" not in template and template not in TEMPLATES:
+            near = difflib.get_close_matches(template, TEMPLATES, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(TEMPLATES)}."
+            raise ValueError(f"Unknown template {template!r}: {hint} Or write one, with {{question}} and {{claim}}.")
+        template = TEMPLATES[template] if template in TEMPLATES else Template(template)
+    if label_names is None and label_words is None:
+        return template
+    return Template(
+        template.text,
+        tuple(template.label_names if label_names is None else label_names),
+        tuple(label_words or (() if label_names is not None else template.label_words)),
+    )
+
+
+def choices_of(value: Any) -> list[str] | None:
+    """The choices of a question, given as a list of texts or as `{"label": [...], "text": [...]}`; else `None`."""
+    if isinstance(value, Mapping) and "text" in value:
+        value = value["text"]
+    return [str(choice).strip() for choice in value] if isinstance(value, (list, tuple)) else None
+
+
+def as_text(value: Any) -> str:
+    """A value as it is read: choices one a line with letters, everything else stripped; nothing for `None`.
+
+    >>> print(as_text(["red", "blue"]))
+    A. red
+    B. blue
+
+    Raises:
+        ValueError: For a conversation.
+    """
+    if isinstance(value, (list, tuple)) and any(isinstance(part, Mapping) for part in value):
+        raise ValueError("a conversation cannot be filled in: make it plain text")
+    if (choices := choices_of(value)) is not None:
+        return "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
+    return "" if value is None else str(value).strip()
