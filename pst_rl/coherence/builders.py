@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
@@ -85,9 +86,8 @@ def claims_from_responses(
         logger.warning("%s: %d responses have no final answer.", name, unanswered)
     if not any(row["final_answer"] for row in rows):
         raise ValueError(f"No response of {name} has a final answer in the style {style!r}.")
-    return load_claims(
-        rows, **{"answer_column": "final_answer", "group_rule": "one_answer", "gold_column": "label"} | options
-    )
+    defaults = {"answer_column": "final_answer", "group_rule": "one_answer", "gold_column": "label"}
+    return replace(load_claims(rows, **defaults | options), source=name)
 
 
 def claims_from_comparisons(
@@ -146,7 +146,8 @@ def claims_from_comparisons(
             for a, b in both
         ]
     defaults = {"template": "comparison", "group_column": "pair", "group_rule": "antisymmetric"}
-    return load_claims(rows, seed=seed, **defaults | {"gold_column": "label"} | options)
+    claims = load_claims(rows, seed=seed, **defaults | {"gold_column": "label"} | options)
+    return replace(claims, compares=("response_a", "response_b"), source=name)
 
 
 def _by_model(responses: Any) -> dict[str, str]:

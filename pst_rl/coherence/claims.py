@@ -58,6 +58,7 @@ class Claims:
         true_label: The label that says that a claim holds, if there is one.
         question_column, claim_column: Where in `rows` the question and the claim are, if anywhere.
         source: What was loaded.
+        compares: The columns of the two responses that a comparison compares.
     """
 
     prompts: tuple[str, ...]
@@ -70,13 +71,14 @@ class Claims:
     question_column: str | None = "question"
     claim_column: str | None = "claim"
     source: str = "rows"
+    compares: tuple[str, str] | None = None
 
     @property
     def label_names(self) -> tuple[str, ...]:
         return self.template.label_names
 
     @property
-    def label_words(self) -> tuple[str, ...]:
+    def label_words(self) -> tuple[tuple[str, ...], ...]:
         return self.template.label_words
 
     def __len__(self) -> int:
@@ -96,7 +98,7 @@ def load_claims(
     group_rule: GroupRule | None = None,
     template: str | Template = "correctness",
     label_names: Sequence[str] | None = None,
-    label_words: Sequence[str] | None = None,
+    label_words: Sequence[str | Sequence[str]] | None = None,
     true_label: str = "True",
     clamp: int | Sequence[int] | str = 0,
     limit: int | None = None,

@@ -18,7 +18,9 @@ class Template:
     Attributes:
         text: With `{question}`, `{claim}` and other columns in braces; `{{` and `}}` stand for braces.
         label_names: What the labels are called, by index.
-        label_words: What is read after the text; by default the names, each with a space before it.
+        label_words: For each label the words that may be read after the text. The first is what is written; their
+            probabilities are added. A text, or texts with "|" between them, stand for a tuple. By default the name
+            with a space before it and, unless it is one letter, the same in lower case (our choice).
 
     Raises:
         ValueError: A text that is no format string or has nothing to fill in, a blank at its end before words that
@@ -27,10 +29,10 @@ class Template:
 
     text: str
     label_names: tuple[str, ...] = ("False", "True")
-    label_words: tuple[str, ...] = ()
+    label_words: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self):
-        words = tuple(self.label_words) or tuple(f" {name}" for name in self.label_names)
+        words = tuple(map(_variants, self.label_words)) or tuple(map(_spelled, self.label_names))
         object.__setattr__(self, "label_names", tuple(self.label_names))
         object.__setattr__(self, "label_words", words)
         if len(words) < 2 or len(words) != len(self.label_names):
@@ -38,17 +40,17 @@ class Template:
                 f"A labelling needs two or more labels and a word for each, got the names {list(self.label_names)} "
                 f"and the words {list(words)}."
             )
-        for labels in (self.label_names, words):
+        for labels in (self.label_names, [word for variants in words for word in variants]):
             if len(set(labels)) < len(labels) or not all(label.strip() for label in labels):
                 raise ValueError(f"Labels must be different and not empty, got {list(labels)}.")
         if not self.placeholders:
             raise ValueError(
                 f"The template {self.text!r} has nothing to fill in: write a column in braces, such as {{question}}."
             )
-        if self.text[-1:].isspace() and any(word[:1].isspace() for word in words):
+        if self.text[-1:].isspace() and any(variants[0][0].isspace() for variants in words):
             raise ValueError(
                 f"The template {self.text!r} ends with a blank, and so would be read with two: end it before the "
-                f"label word, which brings its own blank ({words[0]!r})."
+                f"label word, which brings its own blank ({words[0][0]!r})."
             )
 
     @property
@@ -102,7 +104,7 @@ TEMPLATES: dict[str, Template] = {
 def find_template(
     template: str | Template,
     label_names: Sequence[str] | None = None,
-    label_words: Sequence[str] | None = None,
+    label_words: Sequence[str | Sequence[str]] | None = None,
 ) -> Template:
     """A template by its name in `TEMPLATES`, from a format string, or as it is; names and words replace its own.
 
@@ -122,6 +124,14 @@ def find_template(
         tuple(template.label_names if label_names is None else label_names),
         tuple(label_words or (() if label_names is not None else template.label_words)),
     )
+
+
+def _variants(words: str | Sequence[str]) -> tuple[str, ...]:
+    return tuple(words.split("|")) if isinstance(words, str) else tuple(words)
+
+
+def _spelled(name: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([f" {name}", f" {name.lower()}"])) if len(name) > 1 else (f" {name}",)
 
 
 def choices_of(value: Any) -> list[str] | None:
