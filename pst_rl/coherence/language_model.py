@@ -1,0 +1,220 @@
+"""p(label | item, demonstrations) by a causal language model, in context."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.masking_utils import create_causal_mask
+
+from pst_rl.coherence.cached_context import CachedContext
+from pst_rl.coherence.label_words import LabelWords, continuation
+from pst_rl.coherence.predictor import Context, Demo, Predictor
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class LanguageModelPredictor(Predictor):
+    """What a causal language model expects after an item's prompt, having read labelled items before it.
+
+        demonstration = prompt of the item + first word of its label + separator
+        log p(l | x, demonstrations) = log_softmax over the L labels of  logsumexp over the words of l  of log p(word)
+
+    all at the one position behind the target's prompt (`LabelWords`). With `calibrate`, the log of the mean
+    probability of label l over the content-free prompts, read without demonstrations, is subtracted before the
+    log_softmax (contextual calibration, arXiv 2102.09690); it is measured once, at first use. Renormalising over the
+    labels is our choice: neither arXiv 2506.10139 nor 2601.13566 says what happens to the probability of other words.
+
+    Every item is tokenised once and by itself, so that the tokens of a context are those of its parts, whatever was
+    read from the cache. A beginning-of-sequence token is put in front if the tokenizer has one. The model scores in
+    eval mode, without gradient, in its own dtype and where it is; its mode is put back.
+
+    Contexts that are too long drop demonstrations, never the target: read in order, one is left out if it would not
+    leave room for the longest prompt of all items. That depends only on what was shown before it, so a context is
+    the same for every target, and by whatever path it was reached.
+
+    Args:
+        model: Any causal language model with an attention cache: float, 4-bit, with a LoRA.
+        tokenizer: The model's.
+        prompts: For every item the text up to, and without, its label: "... I think this claim is".
+        label_words: For each of the L labels its words, the first of which is written in demonstrations:
+            `((" False", " false"), (" True", " true"))`.
+        separator: Text between demonstrations.
+        batch_size: Rows to which `Context.score` expands a context at most, per forward pass, where it is asked for
+            several items of a row. The rows of a context itself are the caller's (`leaf_batch`).
+        normalise: Unset, scores are log p(word) among all words, and their probabilities do not sum to 1.
+        calibrate: Subtract the label prior.
+        content_free: Prompts of no content, e.g. the template with "N/A"; needed to calibrate.
+        max_tokens: Length of a context with its target, in tokens. Unset: the model's positions, or its attention
+            window if that is smaller, so that every token is seen and the cache can be cropped.
+
+    Attributes:
+        prompt_ids: For every item its tokens.
+        words: The `LabelWords`.
+        start_ids: What every context begins with: the beginning-of-sequence token, or nothing.
+        dropped: Demonstrations left out so far, counted each time they were to be read.
+        tokens: Tokens fed to the model so far, without padding.
+
+    Raises:
+        ValueError: No items, an empty prompt, a prompt longer than `max_tokens` (the item is named), `max_tokens`
+            beyond the model's positions or window, or a model whose configuration states neither; a model whose state
+            is no attention cache; label words that one position cannot tell apart (`LabelWords`); calibration without
+            content-free prompts or without normalisation; a batch size below 1.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        prompts: Sequence[str],
+        label_words: Sequence[Sequence[str]],
+        *,
+        separator: str = "\n\n",
+        batch_size: int = 16,
+        normalise: bool = True,
+        calibrate: bool = False,
+        content_free: Sequence[str] = (),
+        max_tokens: int | None = None,
+    ):
+        if not prompts:
+            raise ValueError("There are no items to label.")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        if calibrate and not content_free:
+            raise ValueError("To calibrate, give `content_free` prompts: the template with 'N/A' as its content.")
+        if calibrate and not normalise:
+            raise ValueError("Calibrated scores are renormalised over the labels: leave `normalise` set.")
+        self.model, self.batch_size, self.normalise, self.calibrate = model, batch_size, normalise, calibrate
+        self.words = LabelWords(tokenizer, label_words, after=prompts[0])
+        self.n_items, self.n_labels = len(prompts), len(self.words)
+        self.start_ids = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+        self.prompt_ids: list[list[int]] = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
+        self.dropped = 0
+        self._separator_ids = continuation(tokenizer, prompts[0] + self.words.words[0][0], separator)
+        self._content_free = tokenizer(list(content_free), add_special_tokens=False)["input_ids"] if calibrate else []
+        self._window = _attention_window(model)
+        self.max_tokens = self._limit(max_tokens)
+        for name, texts in (("Item", self.prompt_ids), ("Content-free prompt", self._content_free)):
+            for index, ids in enumerate(texts):
+                if not ids or len(self.start_ids) + len(ids) > self.max_tokens:
+                    raise ValueError(
+                        f"{name} {index} has a prompt of {len(ids)} tokens; it must have at least one, and at most "
+                        f"{self.max_tokens - len(self.start_ids)} fit the model. Shorten it or leave it out."
+                    )
+        self._room = self.max_tokens - max(map(len, self.prompt_ids))
+
+    def open(self) -> Context:
+        return CachedContext(self, DynamicCache(), torch.empty(1, 0, dtype=torch.bool), [0], [[]])
+
+    def demo_ids(self, item: int, label: int) -> list[int]:
+        """Tokens of a demonstration."""
+        return self.prompt_ids[item] + self.words.ids[label] + self._separator_ids
+
+    def fitting(self, demos: Sequence[Demo], length: int) -> list[bool]:
+        """Which of these demonstrations are read after a context of `length` tokens; the others are counted."""
+        length = length or len(self.start_ids)
+        fits = []
+        for demo in demos:
+            longer = length + len(self.demo_ids(*demo))
+            fits.append(longer <= self._room)
+            length = longer if fits[-1] else length
+        self.dropped += fits.count(False)
+        return fits
+
+    def label_log_probs(self, logits: torch.Tensor) -> torch.Tensor:
+        """Scores from next-token logits; (rows, V) to (rows, L), on the CPU."""
+        scores = self.words.log_probs(logits).cpu()
+        return (scores - self.log_prior).log_softmax(-1) if self.normalise else scores
+
+    @cached_property
+    def log_prior(self) -> torch.Tensor:
+        """log of the mean label probabilities on the content-free prompts, (L,); 0 without calibration."""
+        if not self.calibrate:
+            return torch.zeros(self.n_labels)
+        rows = [self.start_ids + ids for ids in self._content_free]
+        logits, _ = self.read(DynamicCache(), torch.empty(len(rows), 0, dtype=torch.bool), [rows])
+        return self.words.log_probs(logits[:, -1]).cpu().softmax(-1).mean(0).log()
+
+    @torch.no_grad()
+    def read(
+        self,
+        cache: DynamicCache,
+        mask: torch.Tensor,
+        blocks: Sequence[Sequence[list[int]]],
+        keep: int | torch.Tensor = 1,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Feeds new tokens to the model in one forward pass, and the cache with them.
+
+        Args:
+            mask: (rows, columns) bool, on the CPU: the columns of the cache that hold a token.
+            blocks: For each block the token ids of every row, padded on the left to the longest.
+            keep: The positions whose logits are wanted, counted among the new columns: how many of the last, or which.
+
+        Returns:
+            Logits (rows, K, V) and the mask with the new columns.
+        """
+        ids, real = (torch.cat(part, 1) for part in zip(*map(_pad_left, blocks), strict=True))
+        mask = torch.cat([mask, real], 1)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        self.tokens += int(real.sum())
+        device = self.model.device
+        ids, positions, attention = ids.to(device), positions.to(device), mask.long().to(device)
+        if self._window is not None:
+            # Windowed layers count columns, with padding between them; within the window they see every token.
+            like = torch.empty(*ids.shape, 0, dtype=self.model.dtype, device=device)
+            attention = create_causal_mask(
+                config=self.model.config.get_text_config(),
+                inputs_embeds=like,
+                attention_mask=attention,
+                past_key_values=cache,
+                position_ids=positions,
+            )
+        training = self.model.training
+        self.model.eval()
+        try:
+            logits = self.model(
+                input_ids=ids,
+                attention_mask=attention,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=keep.to(device) if isinstance(keep, torch.Tensor) else keep,
+            ).logits
+        finally:
+            self.model.train(training)
+        return logits, mask
+
+    def _limit(self, asked: int | None) -> int:
+        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        most = min((limit for limit in (positions, self._window) if limit is not None), default=asked)
+        if most is None:
+            raise ValueError("The model's configuration does not say how much it can read: give `max_tokens`.")
+        if asked is not None and not 1 <= asked <= most:
+            raise ValueError(f"max_tokens must lie in 1 .. {most}, the model's positions or window; got {asked}.")
+        return most if asked is None else asked
+
+
+def _attention_window(model: PreTrainedModel | PeftModel) -> int | None:
+    """The smallest attention window of any layer; `None` if all see everything."""
+    layers = DynamicCache(config=model.config).layers
+    if other := {type(layer) for layer in layers} - {DynamicLayer, DynamicSlidingWindowLayer}:
+        names = ", ".join(sorted(kind.__name__ for kind in other))
+        raise ValueError(
+            f"This model keeps a state from which read tokens cannot be taken back ({names}). Use one that has "
+            "attention layers only."
+        )
+    return min((layer.sliding_window for layer in layers if layer.is_sliding), default=None)
+
+
+def _pad_left(rows: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids, (rows, longest), and which of them are real; what stands in the other places does not matter."""
+    width = max(map(len, rows))
+    ids = torch.tensor([[0] * (width - len(row)) + row for row in rows], dtype=torch.long)
+    real = torch.tensor([[False] * (width - len(row)) + [True] * len(row) for row in rows], dtype=torch.bool)
+    return ids, real
