@@ -10,6 +10,8 @@ import torch
 
 from pst_rl.coherence.predictor import Context, Demo, Predictor
 
+Counts = tuple[int, ...]
+
 
 class ConceptMixture(Predictor):
     """A mixture of concepts, each of which labels every item and is obeyed with a Beta-distributed reliability.
@@ -39,55 +41,77 @@ class ConceptMixture(Predictor):
         agree: float = 8.0,
         disagree: float = 1.0,
     ):
-        self.concepts = torch.tensor(concepts, dtype=torch.long)  # (K, n)
-        self.prior = torch.tensor(prior, dtype=torch.float64)  # (K,)
-        if self.concepts.ndim != 2 or len(self.concepts) != len(self.prior):
-            raise ValueError("A concept mixture needs one row of labels and one prior per concept.")
-        if n_labels < 2 or not ((self.concepts >= 0) & (self.concepts < n_labels)).all():
+        self.concepts = [tuple(row) for row in concepts]  # plain numbers: these sums are too short for tensors
+        self.prior = tuple(prior)
+        if len(self.concepts) != len(self.prior) or len({len(row) for row in self.concepts}) != 1:
+            raise ValueError(
+                "A concept mixture needs one row of labels, all of one length, and one prior per concept."
+            )
+        if n_labels < 2 or not all(0 <= label < n_labels for row in self.concepts for label in row):
             raise ValueError(f"Labels of concepts must lie in 0 .. L - 1 with L >= 2, here L = {n_labels}.")
-        if (self.prior <= 0).any() or abs(float(self.prior.sum()) - 1) > 1e-6:
+        if min(self.prior) <= 0 or abs(sum(self.prior) - 1) > 1e-6:
             raise ValueError("The prior over concepts must be positive and sum to 1.")
         if min(agree, disagree) <= 0:
             raise ValueError("The pseudo-counts `agree` and `disagree` must be positive.")
-        self.n_items, self.n_labels = self.concepts.shape[1], n_labels
+        self.n_items, self.n_labels = len(self.concepts[0]), n_labels
         self.agree, self.disagree = agree, disagree
 
     def open(self) -> Context:
-        return _Counts(self, [()])
+        return _Counts(self, [(0,) * (len(self.prior) + 1)])
 
     def log_joint(self, demos: Sequence[Demo]) -> float:
         """log p of these labels, in nats."""
-        items, labels = [i for i, _ in demos], torch.tensor([label for _, label in demos])
-        agree = (self.concepts[:, items] == labels).sum(1).double() if demos else torch.zeros(len(self.prior))
-        disagree = len(demos) - agree
-        a, b = torch.tensor(self.agree).double(), torch.tensor(self.disagree).double()
-        beta = lambda x, y: torch.lgamma(x) + torch.lgamma(y) - torch.lgamma(x + y)  # noqa: E731
-        by_concept = beta(a + agree, b + disagree) - beta(a, b) - disagree * math.log(max(1, self.n_labels - 1))
-        return float(torch.logsumexp(self.prior.log() + by_concept, 0))
+        return self.log_mass(self.counted((0,) * (len(self.prior) + 1), demos))
+
+    def counted(self, counts: Counts, demos: Sequence[Demo]) -> Counts:
+        """Counts after further demonstrations: how many labels obey each of the K concepts, and how many there are."""
+        agree = (n + sum(c[i] == label for i, label in demos) for n, c in zip(counts, self.concepts, strict=False))
+        return (*agree, counts[-1] + len(demos))
+
+    def log_mass(self, counts: Counts) -> float:
+        """log p of labels with these counts, in nats."""
+        *agree, read = counts
+        other = math.log(self.n_labels - 1)  # a label that does not obey is any of the others
+        terms = [
+            math.log(prior) + _log_beta(self.agree + n, self.disagree + read - n) - (read - n) * other
+            for prior, n in zip(self.prior, agree, strict=True)
+        ]
+        most = max(terms)
+        total = most + math.log(sum(math.exp(term - most) for term in terms))
+        return total - _log_beta(self.agree, self.disagree)
+
+    def law(self, counts: Counts, item: int) -> list[float]:
+        """log p(label | item, counts) for every label."""
+        base = self.log_mass(counts)
+        return [self.log_mass(self.counted(counts, [(item, label)])) - base for label in range(self.n_labels)]
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
 
 
 class _Counts(Context):
-    def __init__(self, predictor: ConceptMixture, histories: Sequence[tuple[Demo, ...]]):
-        self.predictor, self.histories, self.rows = predictor, list(histories), len(histories)
+    def __init__(self, predictor: ConceptMixture, counts: Sequence[Counts]):
+        self.predictor, self.counts, self.rows = predictor, list(counts), len(counts)
 
     @contextmanager
     def _extended(self, demos, parents):
         self.predictor.tokens += sum(map(len, demos))
-        yield _Counts(
-            self.predictor, [self.histories[p] + tuple(more) for p, more in zip(parents, demos, strict=True)]
-        )
+        pairs = zip(parents, demos, strict=True)
+        yield _Counts(self.predictor, [self.predictor.counted(self.counts[p], more) for p, more in pairs])
 
     def _score(self, items):
-        self.predictor.tokens += sum(map(len, items))
-        rows = [(history, item) for history, asked in zip(self.histories, items, strict=True) for item in asked]
-        return torch.stack([self._law(*row) for row in rows]) if rows else torch.zeros(0, self.predictor.n_labels)
+        laws = [self.predictor.law(row, i) for row, asked in zip(self.counts, items, strict=True) for i in asked]
+        return self._tensor(laws)
 
     def _chain(self, demos):
-        (history,) = self.histories
-        self.predictor.tokens += len(demos)
-        rows = [self._law(history + tuple(demos[:k]), item) for k, (item, _) in enumerate(demos)]
-        return torch.stack(rows) if rows else torch.zeros(0, self.predictor.n_labels)
+        (counts,) = self.counts
+        laws = []
+        for demo in demos:
+            laws.append(self.predictor.law(counts, demo[0]))
+            counts = self.predictor.counted(counts, [demo])
+        return self._tensor(laws)
 
-    def _law(self, history: tuple[Demo, ...], item: int) -> torch.Tensor:
-        joint = [self.predictor.log_joint((*history, (item, label))) for label in range(self.predictor.n_labels)]
-        return torch.log_softmax(torch.tensor(joint, dtype=torch.float64), 0).float()
+    def _tensor(self, laws: list[list[float]]) -> torch.Tensor:
+        self.predictor.tokens += len(laws)
+        return torch.tensor(laws, dtype=torch.float32).view(-1, self.predictor.n_labels)
