@@ -101,29 +101,32 @@ class Problem:
     def _enumerate(self, block: tuple[int, ...]) -> torch.Tensor:
         """Grows partial assignments item by item, and drops those that already violate a rule."""
         constraints = list(dict.fromkeys(c for item in block for c in self.constraints_of[item]))
-        partial: list[dict[int, int]] = [{}]
-        for item in block:
-            values = [self.clamped[item]] if item in self.clamped else range(self.n_labels)
-            touched = [c for c in constraints if item in c.items]
-            grown = ({**labels, item: value} for labels in partial for value in values)
-            partial = [labels for labels in grown if not any(_violated(c, labels) for c in touched)]
-            if len(partial) > MOST_ASSIGNMENTS:
+        column = {item: k for k, item in enumerate(block)}
+        grown = torch.zeros(1, 0, dtype=torch.long)  # (A, items so far)
+        for k, item in enumerate(block):
+            values = torch.tensor([self.clamped[item]] if item in self.clamped else range(self.n_labels))
+            grown = torch.cat([grown.repeat_interleave(len(values), 0), values.repeat(len(grown))[:, None]], 1)
+            for constraint in (c for c in constraints if item in c.items):
+                place = constraint.items.index(item)
+                for other, seen in enumerate(constraint.items):
+                    if column[seen] < k:
+                        grown = grown[self._allowed(constraint, other, place)[grown[:, column[seen]], grown[:, k]]]
+                if all(column[i] <= k for i in constraint.items):
+                    own = grown[:, [column[i] for i in constraint.items]].tolist()
+                    grown = grown[torch.tensor([constraint.allows_all(labels) for labels in own], dtype=torch.bool)]
+            if len(grown) > MOST_ASSIGNMENTS:
                 raise ValueError(
                     f"The {len(block)} items that share constraints with item {block[0]} can be labelled in more than "
                     f"{MOST_ASSIGNMENTS} ways; split the group."
                 )
-        if not partial:
+        if not len(grown):
             clamps = {item: self.clamped[item] for item in block if item in self.clamped}
-            raise ValueError(f"No labels of the items {list(block)} fit their constraints and clamped labels {clamps}.")
-        return torch.tensor([[labels[item] for item in block] for labels in partial])
+            raise ValueError(f"No labels of the items {list(block)} fit their constraints and the clamped {clamps}.")
+        return grown
 
-
-def _violated(constraint: Constraint, labels: Mapping[int, int]) -> bool:
-    return bool(constraint.violations(_Partial(labels)))
-
-
-class _Partial(dict):
-    """Labels by item; `None` for those without."""
-
-    def __missing__(self, item: int) -> None:
-        return None
+    def _allowed(self, constraint: Constraint, p: int, q: int) -> torch.Tensor:
+        """Whether the items at positions p and q of a constraint may be labelled [a, b]; (L, L), bool."""
+        values = range(self.n_labels)
+        if p < q:
+            return torch.tensor([[constraint.allows(p, a, q, b) for b in values] for a in values])
+        return torch.tensor([[constraint.allows(q, b, p, a) for b in values] for a in values])
