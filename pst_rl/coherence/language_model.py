@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
-from transformers.masking_utils import create_causal_mask
 
 from pst_rl.coherence.cached_context import CachedContext
 from pst_rl.coherence.label_words import LabelWords, continuation
@@ -90,6 +90,7 @@ class LanguageModelPredictor(Predictor):
             raise ValueError("To calibrate, give `content_free` prompts: the template with 'N/A' as its content.")
         if calibrate and not normalise:
             raise ValueError("Calibrated scores are renormalised over the labels: leave `normalise` set.")
+        self.tokenizer = tokenizer
         self.model, self.batch_size, self.normalise, self.calibrate = model, batch_size, normalise, calibrate
         self.words = LabelWords(tokenizer, label_words, after=prompts[0])
         self.n_items, self.n_labels = len(prompts), len(self.words)
@@ -110,7 +111,14 @@ class LanguageModelPredictor(Predictor):
         self._room = self.max_tokens - max(map(len, self.prompt_ids))
 
     def open(self) -> Context:
-        return CachedContext(self, DynamicCache(), torch.empty(1, 0, dtype=torch.bool), [0], [[]])
+        return CachedContext(self, *self._nothing(), [0], [[]])
+
+    def with_model(self, model: PreTrainedModel | PeftModel) -> LanguageModelPredictor:
+        """The same items and words under another model of the same tokenizer; nothing is counted yet."""
+        other = copy.copy(self)
+        vars(other).pop("log_prior", None)
+        other.model, other.units, other.tokens, other.dropped = model, 0, 0, 0
+        return other
 
     def demo_ids(self, item: int, label: int) -> list[int]:
         """Tokens of a demonstration."""
@@ -137,58 +145,74 @@ class LanguageModelPredictor(Predictor):
         """log of the mean label probabilities on the content-free prompts, (L,); 0 without calibration."""
         if not self.calibrate:
             return torch.zeros(self.n_labels)
-        rows = [self.start_ids + ids for ids in self._content_free]
-        logits, _ = self.read(DynamicCache(), torch.empty(len(rows), 0, dtype=torch.bool), [rows])
-        return self.words.log_probs(logits[:, -1]).cpu().softmax(-1).mean(0).log()
+        prior = torch.zeros(self.n_labels)
+        for ids in self._content_free:
+            logits, _ = self.read(*self._nothing(), [0], [(0, self.start_ids + ids)], torch.tensor([-1]))
+            prior += self.words.log_probs(logits[0]).cpu().softmax(-1) / len(self._content_free)
+        return prior.log()
 
     @torch.no_grad()
     def read(
         self,
         cache: DynamicCache,
-        mask: torch.Tensor,
-        blocks: Sequence[Sequence[list[int]]],
-        keep: int | torch.Tensor = 1,
+        seen: torch.Tensor,
+        starts: Sequence[int],
+        segments: Sequence[tuple[int, list[int]]],
+        keep: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Feeds new tokens to the model in one forward pass, and the cache with them.
 
         Args:
-            mask: (rows, columns) bool, on the CPU: the columns of the cache that hold a token.
-            blocks: For each block the token ids of every row, padded on the left to the longest.
-            keep: The positions whose logits are wanted, counted among the new columns: how many of the last, or which.
+            cache: Of batch size one; the new tokens' keys and values are appended to it.
+            seen: (rows, columns) bool: which columns of the cache each row sees.
+            starts: For each row the number of its tokens in the cache.
+            segments: (row, its next token ids), in the order in which they enter the cache.
+            keep: Which of the new tokens' logits are wanted, (K,).
 
         Returns:
-            Logits (rows, K, V) and the mask with the new columns.
+            Logits (K, V), and `seen` with the new columns.
         """
-        ids, real = (torch.cat(part, 1) for part in zip(*map(_pad_left, blocks), strict=True))
-        mask = torch.cat([mask, real], 1)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        self.tokens += int(real.sum())
-        device = self.model.device
-        ids, positions, attention = ids.to(device), positions.to(device), mask.long().to(device)
-        if self._window is not None:
-            # Windowed layers count columns, with padding between them; within the window they see every token.
-            like = torch.empty(*ids.shape, 0, dtype=self.model.dtype, device=device)
-            attention = create_causal_mask(
-                config=self.model.config.get_text_config(),
-                inputs_embeds=like,
-                attention_mask=attention,
-                past_key_values=cache,
-                position_ids=positions,
-            )
+        device, columns, counts = self.model.device, seen.shape[1], list(starts)
+        ids, owners, positions = [], [], []
+        for row, tokens in segments:
+            ids += tokens
+            owners += [row] * len(tokens)
+            positions += range(counts[row], counts[row] + len(tokens))
+            counts[row] += len(tokens)
+        self.tokens += len(ids)
+        owner = torch.tensor(owners, device=device)
+        seen = torch.cat([seen, owner == torch.arange(len(seen), device=device)[:, None]], 1)
         training = self.model.training
         self.model.eval()
         try:
             logits = self.model(
-                input_ids=ids,
-                attention_mask=attention,
-                position_ids=positions,
+                input_ids=torch.tensor([ids], device=device),
+                attention_mask=self._attention(seen, owner, columns),
+                position_ids=torch.tensor([positions], device=device),
                 past_key_values=cache,
                 use_cache=True,
-                logits_to_keep=keep.to(device) if isinstance(keep, torch.Tensor) else keep,
+                logits_to_keep=(keep % len(ids)).to(device),
             ).logits
         finally:
             self.model.train(training)
-        return logits, mask
+        return logits[0], seen
+
+    def _attention(self, seen: torch.Tensor, owner: torch.Tensor, columns: int) -> torch.Tensor | None:
+        """Which columns each new token attends to, (1, 1, new, columns + new); `None` for plain causal attention."""
+        if len(seen) == 1 and bool(seen.all()):
+            return None
+        allowed = seen[owner]
+        allowed[:, columns:].tril_()
+        if self.model.config.get_text_config()._attn_implementation == "eager":  # adds its mask
+            lowest = torch.finfo(self.model.dtype).min
+            return torch.zeros(allowed.shape, dtype=self.model.dtype, device=seen.device).masked_fill(
+                ~allowed, lowest
+            )[None, None]
+        return allowed[None, None]
+
+    def _nothing(self) -> tuple[DynamicCache, torch.Tensor]:
+        """An empty cache, and what one row sees of it."""
+        return DynamicCache(), torch.empty(1, 0, dtype=torch.bool, device=self.model.device)
 
     def _limit(self, asked: int | None) -> int:
         positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
@@ -210,11 +234,3 @@ def _attention_window(model: PreTrainedModel | PeftModel) -> int | None:
             "attention layers only."
         )
     return min((layer.sliding_window for layer in layers if layer.is_sliding), default=None)
-
-
-def _pad_left(rows: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids, (rows, longest), and which of them are real; what stands in the other places does not matter."""
-    width = max(map(len, rows))
-    ids = torch.tensor([[0] * (width - len(row)) + row for row in rows], dtype=torch.long)
-    real = torch.tensor([[False] * (width - len(row)) + [True] * len(row) for row in rows], dtype=torch.bool)
-    return ids, real

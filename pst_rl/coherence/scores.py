@@ -18,7 +18,7 @@ Blocks = Sequence[Sequence[int]]
 
 
 def leave_one_out(predictor: Predictor, labels: Labels, blocks: Blocks, *, leaf_batch: int = 16) -> torch.Tensor:
-    """log p(l | x_i, all labelled items outside i's block) for every item i, in divide-and-conquer order; (n, L), nats.
+    """log p(l | x_i, all labelled items outside i's block) for every i, in divide-and-conquer order; (n, L), nats.
 
         score(S, context):  S one block:  score its items
                             else:         S = A + B;  score(A, context + B);  score(B, context + A)
