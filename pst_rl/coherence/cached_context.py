@@ -1,8 +1,7 @@
-"""Contexts of a language model: rows of a key-value cache that is grown, cropped, copied and never read twice."""
+"""Contexts of a language model: rows that share one line of keys and values, and differ in which of them they see."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -20,29 +19,32 @@ if TYPE_CHECKING:
 
 
 class CachedContext(Context):
-    """Rows of one `transformers.DynamicCache`.
+    """Rows of demonstrations in a `transformers.DynamicCache` of batch size one.
 
-    An extension that keeps the rows grows their cache and crops it on leaving; one that branches works on a copy of
-    the rows it needs. New tokens are read as late as possible: at the next extension, or in one pass with the target
-    where every row has a single one. Rows of different lengths are padded on the left of what is new, so a cache may
-    have columns without a token anywhere but at its right edge.
+    All rows of a context, its parents and its extensions live in the same cache: what is read is appended, and what an
+    extension has read is cropped on leaving it. Rows side by side are told apart by the attention mask, in which every
+    token sees its own row only, and by positions that count along the row. So branching copies no keys and values,
+    rows of different lengths need no padding, and a context never takes more memory than the tokens that it holds.
+
+    Demonstrations are read as late as possible: at the next extension, or in one pass with the targets where every row
+    has a single one.
 
     Args:
-        cache: Keys and values of what was read, shared with the parent unless it is a copy.
-        mask: (rows, columns) bool: the columns of the cache that hold a token of the row.
+        cache: Keys and values of what was read.
+        seen: (rows, columns) bool, on the model's device: which columns of the cache each row sees.
         lengths: Tokens of each row, the unread ones included.
-        unread: For each row the token ids to read together with whatever comes next.
+        unread: For each row the token ids that come next.
     """
 
     def __init__(
         self,
         predictor: LanguageModelPredictor,
         cache: DynamicCache,
-        mask: torch.Tensor,
+        seen: torch.Tensor,
         lengths: Sequence[int],
         unread: Sequence[list[int]],
     ):
-        self.predictor, self.cache, self.mask = predictor, cache, mask
+        self.predictor, self.cache, self.seen = predictor, cache, seen
         self.lengths, self.unread, self.rows = list(lengths), list(unread), len(lengths)
 
     @contextmanager
@@ -50,90 +52,76 @@ class CachedContext(Context):
         self._catch_up()
         lengths = [self.lengths[parent] for parent in parents]
         new = [self._after(length, self._fitting(more, length)) for more, length in zip(demos, lengths, strict=True)]
-        branches = parents != list(range(self.rows))
-        cache = _branch(self.cache, parents) if branches else self.cache
         longer = [length + len(tokens) for length, tokens in zip(lengths, new, strict=True)]
-        yield CachedContext(self.predictor, cache, self.mask[parents], longer, new)
-        if not branches:
-            self._crop()
+        yield CachedContext(self.predictor, self.cache, self.seen[parents], longer, new)
+        self._crop()
 
     def _score(self, items):
         if all(len(row) == 1 for row in items):
-            targets = [self._target(row, item) for row, (item,) in enumerate(items)]
-            logits = self._read([self.unread, targets])
-            self.mask, self.unread = self.mask[:, : -max(map(len, targets))], [[]] * self.rows
-            self._crop()
-            return self.predictor.label_log_probs(logits[:, -1])
+            return self._score_one_each([item for (item,) in items])
         self._catch_up()
         asked = [(row, item) for row, several in enumerate(items) for item in several]
-        order = sorted(range(len(asked)), key=lambda k: len(self.predictor.prompt_ids[asked[k][1]]))
-        scores = torch.empty(len(asked), self.predictor.n_labels)
-        for start in range(0, len(order), self.predictor.batch_size):
-            chunk = order[start : start + self.predictor.batch_size]
-            rows = [asked[k][0] for k in chunk]
-            expanded = CachedContext(
-                self.predictor,
-                _branch(self.cache, rows),
-                self.mask[rows],
-                [self.lengths[row] for row in rows],
-                [[]] * len(rows),
-            )
-            scores[chunk] = expanded._score([[asked[k][1]] for k in chunk])
-        return scores
+        scores = [torch.empty(0, self.predictor.n_labels)]
+        for start in range(0, len(asked), self.predictor.batch_size):
+            rows, targets = zip(*asked[start : start + self.predictor.batch_size], strict=True)
+            with self._extended([[]] * len(rows), list(rows)) as expanded:
+                scores.append(expanded._score_one_each(targets))
+        return torch.cat(scores)
+
+    def _score_one_each(self, items: Sequence[int]) -> torch.Tensor:
+        """Scores of one item per row, read together with what is unread, which stays in the cache; (rows, L)."""
+        prompts = [self.predictor.prompt_ids[item] for item in items]
+        targets = [self._after(length, ids) for length, ids in zip(self.lengths, prompts, strict=True)]
+        read = sum(map(len, self.unread))
+        ends = torch.tensor([len(ids) for ids in targets]).cumsum(0) - 1 + read
+        logits = self._read([*enumerate(self.unread), *enumerate(targets)], ends)
+        self.seen, self.unread = self.seen[:, : -sum(map(len, targets))], [[]] * self.rows
+        self._crop()
+        return self.predictor.label_log_probs(logits)
 
     def _chain(self, demos):
         """A demonstration that does not fit is scored after those before it, and not shown to those behind it."""
         self._catch_up()
-        grown = CachedContext(self.predictor, self.cache, self.mask, self.lengths, [[]])
         fits = self.predictor.fitting(demos, self.lengths[0])
-        parts = [torch.empty(0, self.predictor.n_labels)]
+        scores = [torch.empty(0, self.predictor.n_labels)]
+        grown = CachedContext(self.predictor, self.cache, self.seen, self.lengths, [[]])
         for kept, run in groupby(zip(demos, fits, strict=True), key=itemgetter(1)):
             run = [demo for demo, _ in run]
-            parts.append(grown._append(run) if kept else grown._score([[item for item, _ in run]]))
+            scores.append(grown._append(run) if kept else grown._score([[item for item, _ in run]]))
         self._crop()
-        return torch.cat(parts)
+        return torch.cat(scores)
 
     def _append(self, demos: Sequence[Demo]) -> torch.Tensor:
         """Reads demonstrations into the only row, and returns the scores at their labels; (len(demos), L)."""
-        tokens: list[int] = [] if self.lengths[0] else list(self.predictor.start_ids)
+        tokens = [] if self.lengths[0] else list(self.predictor.start_ids)
         ends = []
         for item, label in demos:
             ends.append(len(tokens) + len(self.predictor.prompt_ids[item]) - 1)
             tokens += self.predictor.demo_ids(item, label)
-        logits = self._read([[tokens]], torch.tensor(ends))
+        logits = self._read([(0, tokens)], torch.tensor(ends))
         self.lengths[0] += len(tokens)
-        return self.predictor.label_log_probs(logits[0])
+        return self.predictor.label_log_probs(logits)
 
     def _catch_up(self) -> None:
         if any(self.unread):
-            self._read([self.unread])
+            self._read([*enumerate(self.unread)], torch.tensor([-1]))
             self.unread = [[]] * self.rows
 
-    def _read(self, blocks: Sequence[Sequence[list[int]]], keep: int | torch.Tensor = 1) -> torch.Tensor:
-        if self.cache.get_seq_length() != self.mask.shape[1]:
+    def _read(self, segments: Sequence[tuple[int, list[int]]], keep: torch.Tensor) -> torch.Tensor:
+        if self.cache.get_seq_length() != self.seen.shape[1]:
             raise RuntimeError("A context was used while an extension of it is open.")
-        logits, self.mask = self.predictor.read(self.cache, self.mask, blocks, keep)
+        starts = [length - len(ids) for length, ids in zip(self.lengths, self.unread, strict=True)]
+        logits, self.seen = self.predictor.read(self.cache, self.seen, starts, segments, keep)
         return logits
 
     def _fitting(self, demos: Sequence[Demo], length: int) -> list[int]:
         fits = self.predictor.fitting(demos, length)
         return [t for demo, fit in zip(demos, fits, strict=True) if fit for t in self.predictor.demo_ids(*demo)]
 
-    def _target(self, row: int, item: int) -> list[int]:
-        return self._after(self.lengths[row], self.predictor.prompt_ids[item])
-
     def _after(self, length: int, tokens: list[int]) -> list[int]:
         return tokens if length or not tokens else self.predictor.start_ids + tokens
 
     def _crop(self) -> None:
-        """Takes from the cache what is not in the mask."""
-        if extra := self.cache.get_seq_length() - self.mask.shape[1]:
+        """Takes from the cache what came after this context."""
+        if extra := self.cache.get_seq_length() - self.seen.shape[1]:
             self.cache.crop(-extra)
-
-
-def _branch(cache: DynamicCache, rows: Sequence[int]) -> DynamicCache:
-    """A cache of copies of these rows. The layers never write into their tensors, so only the selection is copied."""
-    branch = copy.copy(cache)
-    branch.layers = [copy.copy(layer) for layer in cache.layers]
-    branch.batch_select_indices(torch.tensor(rows))
-    return branch

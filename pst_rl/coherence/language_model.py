@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from functools import cached_property
+from inspect import signature
 from typing import TYPE_CHECKING
 
 import torch
+from peft import PeftModel
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
@@ -16,7 +18,6 @@ from pst_rl.coherence.label_words import LabelWords, continuation
 from pst_rl.coherence.predictor import Context, Demo, Predictor
 
 if TYPE_CHECKING:
-    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -40,14 +41,15 @@ class LanguageModelPredictor(Predictor):
     the same for every target, and by whatever path it was reached.
 
     Args:
-        model: Any causal language model with an attention cache: float, 4-bit, with a LoRA.
+        model: Any causal language model with an attention cache: float, 4-bit, with a LoRA. Rows of a context are told
+            apart by a mask, so its attention must be "sdpa" (the default) or "eager".
         tokenizer: The model's.
         prompts: For every item the text up to, and without, its label: "... I think this claim is".
         label_words: For each of the L labels its words, the first of which is written in demonstrations:
             `((" False", " false"), (" True", " true"))`.
         separator: Text between demonstrations.
-        batch_size: Rows to which `Context.score` expands a context at most, per forward pass, where it is asked for
-            several items of a row. The rows of a context itself are the caller's (`leaf_batch`).
+        batch_size: Targets per forward pass at most, where `Context.score` is asked for several items of a row; they
+            share one mask of (their tokens) x (the context and their tokens).
         normalise: Unset, scores are log p(word) among all words, and their probabilities do not sum to 1.
         calibrate: Subtract the label prior.
         content_free: Prompts of no content, e.g. the template with "N/A"; needed to calibrate.
@@ -59,13 +61,14 @@ class LanguageModelPredictor(Predictor):
         words: The `LabelWords`.
         start_ids: What every context begins with: the beginning-of-sequence token, or nothing.
         dropped: Demonstrations left out so far, counted each time they were to be read.
-        tokens: Tokens fed to the model so far, without padding.
+        tokens: Tokens fed to the model so far; there is no padding.
 
     Raises:
         ValueError: No items, an empty prompt, a prompt longer than `max_tokens` (the item is named), `max_tokens`
             beyond the model's positions or window, or a model whose configuration states neither; a model whose state
-            is no attention cache; label words that one position cannot tell apart (`LabelWords`); calibration without
-            content-free prompts or without normalisation; a batch size below 1.
+            is no attention cache, that takes no positions, or with another attention implementation; label words that
+            one position cannot tell apart (`LabelWords`); calibration without content-free prompts or without
+            normalisation; a batch size below 1.
     """
 
     def __init__(
@@ -99,8 +102,7 @@ class LanguageModelPredictor(Predictor):
         self.dropped = 0
         self._separator_ids = continuation(tokenizer, prompts[0] + self.words.words[0][0], separator)
         self._content_free = tokenizer(list(content_free), add_special_tokens=False)["input_ids"] if calibrate else []
-        self._window = _attention_window(model)
-        self.max_tokens = self._limit(max_tokens)
+        self.max_tokens = _longest(model, max_tokens)
         for name, texts in (("Item", self.prompt_ids), ("Content-free prompt", self._content_free)):
             for index, ids in enumerate(texts):
                 if not ids or len(self.start_ids) + len(ids) > self.max_tokens:
@@ -203,34 +205,39 @@ class LanguageModelPredictor(Predictor):
             return None
         allowed = seen[owner]
         allowed[:, columns:].tril_()
-        if self.model.config.get_text_config()._attn_implementation == "eager":  # adds its mask
-            lowest = torch.finfo(self.model.dtype).min
-            return torch.zeros(allowed.shape, dtype=self.model.dtype, device=seen.device).masked_fill(
-                ~allowed, lowest
-            )[None, None]
-        return allowed[None, None]
+        dtype = self.model.dtype
+        mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)  # added to the attention scores
+        return mask.masked_fill_(~allowed, torch.finfo(dtype).min)[None, None]
 
     def _nothing(self) -> tuple[DynamicCache, torch.Tensor]:
         """An empty cache, and what one row sees of it."""
         return DynamicCache(), torch.empty(1, 0, dtype=torch.bool, device=self.model.device)
 
-    def _limit(self, asked: int | None) -> int:
-        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        most = min((limit for limit in (positions, self._window) if limit is not None), default=asked)
-        if most is None:
-            raise ValueError("The model's configuration does not say how much it can read: give `max_tokens`.")
-        if asked is not None and not 1 <= asked <= most:
-            raise ValueError(f"max_tokens must lie in 1 .. {most}, the model's positions or window; got {asked}.")
-        return most if asked is None else asked
 
-
-def _attention_window(model: PreTrainedModel | PeftModel) -> int | None:
-    """The smallest attention window of any layer; `None` if all see everything."""
-    layers = DynamicCache(config=model.config).layers
+def _longest(model: PreTrainedModel | PeftModel, asked: int | None) -> int:
+    """Tokens of a context at most, for a model that can read contexts in this way."""
+    config = model.config.get_text_config()
+    implementation = config._attn_implementation
+    if implementation not in ("sdpa", "eager"):
+        raise ValueError(
+            f"Attention {implementation!r} takes no mask: load the model with attn_implementation='sdpa'."
+        )
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    if "position_ids" not in signature(base.forward).parameters or getattr(config, "alibi", False):
+        raise ValueError(f"{type(base).__name__} takes no positions: it cannot read several contexts side by side.")
+    layers = DynamicCache(config=config).layers
     if other := {type(layer) for layer in layers} - {DynamicLayer, DynamicSlidingWindowLayer}:
         names = ", ".join(sorted(kind.__name__ for kind in other))
         raise ValueError(
             f"This model keeps a state from which read tokens cannot be taken back ({names}). Use one that has "
             "attention layers only."
         )
-    return min((layer.sliding_window for layer in layers if layer.is_sliding), default=None)
+    limits = [layer.sliding_window for layer in layers if layer.is_sliding]
+    limits += [limit for limit in (getattr(config, "max_position_embeddings", None), asked) if limit is not None]
+    if not limits:
+        raise ValueError("The model's configuration does not say how much it can read: give `max_tokens`.")
+    if asked is not None and not 1 <= asked <= min(limits):
+        raise ValueError(
+            f"max_tokens must lie in 1 .. {min(limits)}, the model's positions or attention window; got {asked}."
+        )
+    return min(limits)
