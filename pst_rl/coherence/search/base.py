@@ -70,7 +70,8 @@ class Searcher(ABC):
             folder: Where `search.json` is kept. If a state is there, the search goes on from it, and returns what
                 it would have returned without the interruption: labels, probabilities, counted cost and all. The
                 predictor is not part of the state: use one folder per model.
-            save_every: Steps between two writes of it. What was not written is done again.
+            save_every: Steps between two writes of it, each of which waits for the disk. What was not written is done
+                again.
             progress: Show a bar with the time left.
 
         Raises:
@@ -103,9 +104,9 @@ class Searcher(ABC):
     def _step(self, run: Run, step: int) -> None:
         """Makes step number 1, 2, ... of a restart: new labels go through `run.take`."""
 
-    def _begin(self, run: Run) -> dict[str, Any]:
-        """What this kind of search keeps beside the labels, once a restart has its start labels."""
-        return {}
+    def _begin(self, run: Run) -> None:
+        """Once a restart has its start labels: sets `extra`, what this kind of search keeps beside them."""
+        run.state.extra = {}
 
     def _measured_every(self, problem: Problem) -> int:
         """Steps between two measurements of coherence."""
@@ -139,7 +140,7 @@ class Searcher(ABC):
             state.labels = [problem.clamped.get(item) for item in range(problem.n_items)]
             state.changed_at = [0] * problem.n_items
             run.take(self._start(run), 0)
-            state.extra = self._begin(run)
+            self._begin(run)
             state.step = 0
         elif state.step < last:
             self._step(run, state.step + 1)

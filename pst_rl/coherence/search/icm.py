@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -108,10 +108,10 @@ class ICM(Searcher):
     def _measured_every(self, problem: Problem) -> int:
         return max(1, problem.n_items - len(problem.clamped))
 
-    def _begin(self, run: Run) -> dict[str, Any]:
+    def _begin(self, run: Run) -> None:
         order = run.rng.sample(range(run.problem.n_items), run.problem.n_items)
         value = self._utility(run, order).measured(run.state.labels).value
-        return {"order": order, "value": value, "accepted": 0}
+        run.state.extra = {"order": order, "value": value, "accepted": 0}
 
     def _step(self, run: Run, step: int) -> None:
         state, utility = run.state, self._utility(run, run.state.extra["order"])
