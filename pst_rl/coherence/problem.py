@@ -111,14 +111,15 @@ class Problem:
                 for other, seen in enumerate(constraint.items):
                     if column[seen] < k:
                         grown = grown[self._allowed(constraint, other, place)[grown[:, column[seen]], grown[:, k]]]
-                if all(column[i] <= k for i in constraint.items):
-                    own = grown[:, [column[i] for i in constraint.items]].tolist()
-                    grown = grown[torch.tensor([constraint.allows_all(labels) for labels in own], dtype=torch.bool)]
             if len(grown) > MOST_ASSIGNMENTS:
                 raise ValueError(
                     f"The {len(block)} items that share constraints with item {block[0]} can be labelled in more than "
                     f"{MOST_ASSIGNMENTS} ways; split the group."
                 )
+            for constraint in (c for c in constraints if item in c.items):
+                if all(column[i] <= k for i in constraint.items):
+                    own = grown[:, [column[i] for i in constraint.items]].tolist()
+                    grown = grown[torch.tensor([constraint.allows_all(labels) for labels in own], dtype=torch.bool)]
         if not len(grown):
             clamps = {item: self.clamped[item] for item in block if item in self.clamped}
             raise ValueError(f"No labels of the items {list(block)} fit their constraints and the clamped {clamps}.")

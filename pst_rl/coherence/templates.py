@@ -11,6 +11,14 @@ from typing import Any
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
+def _variants(words: str | Sequence[str]) -> tuple[str, ...]:
+    return tuple(words.split("|")) if isinstance(words, str) else tuple(words)
+
+
+def _spelled(name: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([f" {name}", f" {name.lower()}"])) if len(name) > 1 else (f" {name}",)
+
+
 @dataclass(frozen=True)
 class Template:
     """A format string that ends right before the label word.
@@ -63,6 +71,11 @@ class Template:
                 f"The template {self.text!r} is no format string ({error}); write {{{{ and }}}} for braces."
             ) from error
         return tuple(dict.fromkeys(fields))
+
+    @property
+    def content_free(self) -> str:
+        """The prompt of an item that says "N/A" everywhere, to measure a prior over labels with."""
+        return self.render(dict.fromkeys(self.placeholders, "N/A"))
 
     def check(self, columns: Sequence[str]) -> None:
         """Whether everything in braces is one of these.
@@ -124,14 +137,6 @@ def find_template(
         tuple(template.label_names if label_names is None else label_names),
         tuple(label_words or (() if label_names is not None else template.label_words)),
     )
-
-
-def _variants(words: str | Sequence[str]) -> tuple[str, ...]:
-    return tuple(words.split("|")) if isinstance(words, str) else tuple(words)
-
-
-def _spelled(name: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys([f" {name}", f" {name.lower()}"])) if len(name) > 1 else (f" {name}",)
 
 
 def choices_of(value: Any) -> list[str] | None:
