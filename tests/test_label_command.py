@@ -2,6 +2,8 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -213,6 +215,11 @@ def test_changed_data_is_noticed(run, data, capsys):
 
 
 # Help
+
+
+def test_the_command_is_registered():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert EntryPoint("pst-rl", project["scripts"]["pst-rl"], "console_scripts").load() is cli.main
 
 
 def test_help_names_the_options_and_loads_no_model_library():
