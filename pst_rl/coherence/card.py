@@ -90,7 +90,9 @@ def describe_model(model: str) -> str:
 
 def _text(claims: Claims, labellings: Sequence[Labelling], model: str) -> str:
     best, given = most_coherent(labellings), len(claims.problem.clamped)
-    gold = f"**{given} gold labels were given**, and are marked in `clamped`." if given else "No gold label was used to find them."
+    gold = "No gold label was used to find them."
+    if given:
+        gold = f"**{given} gold labels were given**, and are marked in `clamped`."
     if "supervised" in best.method:
         gold = "**The method is supervised:** it read gold labels."
     added = "`label`, its `probability`, the step `changed_at` at which it was taken, and the `agreement` of the seeds"
