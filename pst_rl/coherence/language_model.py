@@ -9,7 +9,6 @@ from inspect import signature
 from typing import TYPE_CHECKING
 
 import torch
-from peft import PeftModel
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
@@ -18,6 +17,7 @@ from pst_rl.coherence.label_words import LabelWords, continuation
 from pst_rl.coherence.predictor import Context, Demo, Predictor
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -216,6 +216,8 @@ class LanguageModelPredictor(Predictor):
 
 def _longest(model: PreTrainedModel | PeftModel, asked: int | None) -> int:
     """Tokens of a context at most, for a model that can read contexts in this way."""
+    from peft import PeftModel
+
     config = model.config.get_text_config()
     implementation = config._attn_implementation
     if implementation not in ("sdpa", "eager"):
@@ -232,12 +234,11 @@ def _longest(model: PreTrainedModel | PeftModel, asked: int | None) -> int:
             f"This model keeps a state from which read tokens cannot be taken back ({names}). Use one that has "
             "attention layers only."
         )
-    limits = [layer.sliding_window for layer in layers if layer.is_sliding]
-    limits += [limit for limit in (getattr(config, "max_position_embeddings", None), asked) if limit is not None]
-    if not limits:
+    windows = [layer.sliding_window for layer in layers if layer.is_sliding]
+    positions = getattr(config, "max_position_embeddings", None)  # e.g. rotary models may state none
+    most = min(windows if positions is None else [*windows, positions], default=asked)
+    if most is None:
         raise ValueError("The model's configuration does not say how much it can read: give `max_tokens`.")
-    if asked is not None and not 1 <= asked <= min(limits):
-        raise ValueError(
-            f"max_tokens must lie in 1 .. {min(limits)}, the model's positions or attention window; got {asked}."
-        )
-    return min(limits)
+    if asked is not None and not 1 <= asked <= most:
+        raise ValueError(f"max_tokens must lie in 1 .. {most}, the model's positions or window; got {asked}.")
+    return most if asked is None else asked
