@@ -261,7 +261,7 @@ def test_gibbs_samples_labellings_by_their_coherence(move, thinning):
     predictor, problem, rng = Watched([[1, 0, 1, 1], [0, 0, 1, 0]], [0.7, 0.3], agree=2.0), Problem(4), Random(0)
     law = {labels: math.exp(joint(predictor, labels)) for labels in product((0, 1), repeat=4)}
     labels, counts = [0] * 4, Counter()
-    for _ in range(1500):
+    for _ in range(3000):
         for _ in range(thinning):
             labels = move(predictor, problem, labels, rng)
         counts[tuple(labels)] += 1
@@ -272,8 +272,8 @@ def test_the_law_test_notices_another_temperature():
     predictor, rng = Watched([[1, 0, 1, 1], [0, 0, 1, 0]], [0.7, 0.3], agree=2.0), Random(0)
     law = {labels: math.exp(joint(predictor, labels)) for labels in product((0, 1), repeat=4)}
     labels, counts = [0] * 4, Counter()
-    for _ in range(1500):
-        labels = gibbs_sweep(predictor, Problem(4), labels, rng, 0.7)
+    for _ in range(3000):
+        labels = gibbs_sweep(predictor, Problem(4), labels, rng, 0.8)
         counts[tuple(labels)] += 1
     assert not chi_square(counts, law)
 
@@ -333,13 +333,13 @@ def test_a_debate_hears_its_own_block_alone():
     assert {frozenset({0, 1, 2}), frozenset({3, 4}), frozenset({5})} <= seen
 
 
-def test_a_verdict_comes_from_what_the_others_said():
-    # two restatements; item 0 says what item 1 has, whoever speaks first: the block agrees with the better concept
+def test_a_speaker_hears_what_was_just_said():
+    # each repeats what the other has: the first gives in, and the second stays; at once, they would swap
     predictor = Watched([[1, 1], [0, 0]], [0.6, 0.4], agree=1000.0)
     for seed in range(5):
-        run = run_of(Problem(2, constraints=(ExactlyOne((0, 1)),)), [0, 1], predictor, seed)
+        run = run_of(Problem(2, constraints=(AtMostOne((0, 1), value=2),)), [0, 1], predictor, seed)
         Debate()._step(run, 1)
-        assert sorted(run.state.labels) == [0, 1]
+        assert run.state.labels in ([0, 0], [1, 1])
 
 
 def test_debaters_give_in_to_the_rest_of_their_block():
