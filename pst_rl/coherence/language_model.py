@@ -29,8 +29,8 @@ class LanguageModelPredictor(Predictor):
 
     all at the one position behind the target's prompt (`LabelWords`). With `calibrate`, the log of the mean
     probability of label l over the content-free prompts, read without demonstrations, is subtracted before the
-    log_softmax (contextual calibration, arXiv 2102.09690); it is measured once, at first use. Renormalising over the
-    labels is our choice: neither arXiv 2506.10139 nor 2601.13566 says what happens to the probability of other words.
+    log_softmax (contextual calibration, arXiv 2102.09690); it is measured once, at first use. Summing over words,
+    renormalising over the labels and calibrating are our choices.
 
     Every item is tokenised once and by itself, so that the tokens of a context are those of its parts, whatever was
     read from the cache. A beginning-of-sequence token is put in front if the tokenizer has one. The model scores in
@@ -235,7 +235,7 @@ def _longest(model: PreTrainedModel | PeftModel, asked: int | None) -> int:
             "attention layers only."
         )
     windows = [layer.sliding_window for layer in layers if layer.is_sliding]
-    positions = getattr(config, "max_position_embeddings", None)  # e.g. rotary models may state none
+    positions = getattr(config, "max_position_embeddings", None)  # some state none
     most = min(windows if positions is None else [*windows, positions], default=asked)
     if most is None:
         raise ValueError("The model's configuration does not say how much it can read: give `max_tokens`.")
