@@ -1,18 +1,33 @@
-"""Three embedded tiny peers of different architectures and tokenizers, the questions they half know, and a learner.
+"""Embedded tiny models: three peers and the questions they half know, a learner, and an in-context concept model.
 
 Each peer holds a planted misconception, so the pooled vote is better than any of them: a constructed test bed for
 eliciting half-known skills, not evidence about larger models. The learner was pretrained on discussions too: it can
-revise its answer after a remark, and remark on an answer. Importing this module loads no model library.
+revise its answer after a remark, and remark on an answer. The concept model infers from labelled items in its context
+what the labels mean: the test bed of `pst_rl.coherence`. Importing this module loads no model library.
 """
 
 import hashlib
 import json
 from pathlib import Path
 
+from pst_rl.tiny.concepts import CLAIM_STYLE, CONCEPT_STYLE, concept_claims, concept_labels, concept_questions
 from pst_rl.tiny.discussion import LEARNER_STYLE, PEER_STYLE
 from pst_rl.tiny.questions import tiny_questions
 
-__all__ = ["LEARNER_STYLE", "PEER_STYLE", "TINY_LEARNER", "TINY_PEERS", "tiny_questions", "verify_checksums"]
+__all__ = [
+    "CLAIM_STYLE",
+    "CONCEPT_STYLE",
+    "LEARNER_STYLE",
+    "PEER_STYLE",
+    "TINY_CONCEPT_MODEL",
+    "TINY_LEARNER",
+    "TINY_PEERS",
+    "concept_claims",
+    "concept_labels",
+    "concept_questions",
+    "tiny_questions",
+    "verify_checksums",
+]
 
 FOLDER = Path(__file__).parent
 
@@ -21,6 +36,9 @@ TINY_PEERS: dict[str, Path] = {name: FOLDER / name for name in ("gemma2", "llama
 
 TINY_LEARNER: Path = FOLDER / "learner"
 """Folder of the learner, loaded in the same way; `LEARNER_STYLE` and `PEER_STYLE` say how it discusses."""
+
+TINY_CONCEPT_MODEL: Path = FOLDER / "concept"
+"""Folder of the concept model; `CONCEPT_STYLE` and `CLAIM_STYLE` say how it is shown items and claims."""
 
 CHECKED = (
     "model.safetensors",
@@ -38,7 +56,7 @@ def sha256(file: Path) -> str:
 
 
 def verify_checksums(folder: Path = FOLDER) -> None:
-    """Compare the files of the tiny peers and the learner with `checksums.json`.
+    """Compare the files of the shipped models with `checksums.json`.
 
     Raises:
         ValueError: names every file that is missing or differs.
@@ -48,7 +66,7 @@ def verify_checksums(folder: Path = FOLDER) -> None:
     if wrong:
         raise ValueError(
             f"Tiny peer files missing or changed: {', '.join(wrong)}. Reinstall the package, or remake them with "
-            "scripts/train_tiny_peers.py."
+            "scripts/train_tiny_peers.py and scripts/train_concept_model.py."
         )
 
 

@@ -106,9 +106,19 @@ def train(
     log: Callable[[str], None] = print,
 ) -> None:
     """Train a tiny model on a corpus, from wherever it stands, and leave it in evaluation mode."""
+    fit(model, _batches(tokenizer, rng, example), steps, learning_rate, log)
+
+
+def fit(
+    model: torch.nn.Module,
+    batches: Iterator[dict[str, torch.Tensor]],
+    steps: int,
+    learning_rate: float = _LEARNING_RATE,
+    log: Callable[[str], None] = print,
+) -> None:
+    """Train a module on batches, one a step, from wherever it stands, and leave it in evaluation mode."""
     model.train()
     optimizers = _optimizers(model)
-    batches = _batches(tokenizer, rng, example)
     start, recent = time.monotonic(), 0.0
     for step in range(steps):
         for optimizer in optimizers:
@@ -134,7 +144,7 @@ def _schedule(progress: float) -> float:
     return max(_FINAL, 1 - (progress - _WARMUP) / (1 - _WARMUP))
 
 
-def _optimizers(model: PreTrainedModel) -> list[torch.optim.Optimizer]:
+def _optimizers(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
     matrices, rest = [], []
     for name, parameter in model.named_parameters():
         (matrices if parameter.ndim == 2 and "embed" not in name else rest).append(parameter)
