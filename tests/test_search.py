@@ -268,6 +268,20 @@ def test_gibbs_samples_labellings_by_their_coherence(move, thinning):
     assert chi_square(counts, law)
 
 
+def test_a_sweep_from_nothing_is_a_draw_from_the_joint():
+    # every item is drawn given those before it; chi-square as above
+    predictor, rng = Watched([[1, 0, 1, 1], [0, 0, 1, 0]], [0.7, 0.3], agree=2.0), Random(0)
+    law = {labels: math.exp(joint(predictor, labels)) for labels in product((0, 1), repeat=4)}
+    counts = Counter(tuple(gibbs_sweep(predictor, Problem(4), [None] * 4, rng)) for _ in range(4000))
+    assert chi_square(counts, law)
+
+
+def test_an_empty_start_has_the_clamped_labels_alone():
+    problem, gibbs = Problem(10, 2, (), {3: 1}), Gibbs(start="empty", restarts=2, sweeps=1)
+    assert gibbs._start(run_of(problem, [None] * 3 + [1] + [None] * 6)) == [None] * 3 + [1] + [None] * 6
+    assert gibbs.search(easy(), problem, seed=1).labels[3] == 1
+
+
 def test_the_law_test_notices_another_temperature():
     predictor, rng = Watched([[1, 0, 1, 1], [0, 0, 1, 0]], [0.7, 0.3], agree=2.0), Random(0)
     law = {labels: math.exp(joint(predictor, labels)) for labels in product((0, 1), repeat=4)}

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -21,6 +21,8 @@ from pst_rl.coherence.scores import coherence, leave_one_out
 from pst_rl.coherence.search.run import Run
 from pst_rl.coherence.search.state import State, load, pack, unpack
 
+Start = Literal["zero_shot", "random", "few", "empty"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Searcher(ABC):
@@ -29,7 +31,9 @@ class Searcher(ABC):
     Attributes:
         start: The labels to begin with. "zero_shot": each item's most probable label given the clamped ones alone.
             "random": every block draws from its consistent labels. "few": `initial` random items have random labels,
-            the others grow from them. From random labels a search tends to settle on a far less coherent labelling.
+            the others grow from them. "empty": clamped labels alone; the first sweep of `Gibbs` then *samples* a
+            labelling, each item given those before it. From wrong labels a search tends to settle on a labelling that
+            forgives them, which may be far less coherent than the best: "empty" with many restarts avoids that.
         initial: K, the number of labelled items of the start "few".
         restarts: Searches one after the other, of which the most coherent labelling without violations is kept.
         keep: "best": the most coherent of the labellings that were measured on the way; "last": a restart's last one.
@@ -42,14 +46,14 @@ class Searcher(ABC):
 
     name: ClassVar[str]
 
-    start: Literal["zero_shot", "random", "few"] = "zero_shot"
+    start: Start = "zero_shot"
     initial: int = 8
     restarts: int = 1
     keep: Literal["best", "last"] = "best"
     orders: int = 2
 
     def __post_init__(self):
-        check(self.start in ("zero_shot", "random", "few"), "start", 'one of "zero_shot", "random", "few"', self.start)
+        check(self.start in get_args(Start), "start", f"one of {', '.join(get_args(Start))}", self.start)
         check(self.keep in ("best", "last"), "keep", '"best" or "last"', self.keep)
         for option in ("initial", "restarts", "orders"):
             check(getattr(self, option) >= 1, option, "at least 1", getattr(self, option))
@@ -156,6 +160,8 @@ class Searcher(ABC):
 
     def _start(self, run: Run) -> list[int | None]:
         problem, rng, labels = run.problem, run.rng, list(run.state.labels)
+        if self.start == "empty":
+            return labels
         if self.start == "zero_shot":
             return run.relabelled(sorted(problem.clamped), problem.blocks)
         free = [item for item in range(problem.n_items) if item not in problem.clamped]

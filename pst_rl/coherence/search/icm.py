@@ -11,7 +11,7 @@ import torch
 
 from pst_rl.coherence.problem import Problem
 from pst_rl.coherence.scores import score_given
-from pst_rl.coherence.search.base import Searcher, check
+from pst_rl.coherence.search.base import Searcher, Start, check
 from pst_rl.coherence.search.choose import project
 from pst_rl.coherence.search.mutual import Labelled, Utility
 from pst_rl.coherence.search.run import Run
@@ -57,7 +57,7 @@ class ICM(Searcher):
 
     name: ClassVar[str] = "icm"
 
-    start: Literal["zero_shot", "random", "few"] = "few"
+    start: Start = "few"
     keep: Literal["best", "last"] = "last"
     alpha: float = 50.0
     t0: float = 10.0
