@@ -8,6 +8,7 @@ from pst_rl.rewards.base import RewardProvider, Stateful, provider_name
 from pst_rl.rewards.confidence import NegativeEntropy, SelfCertainty
 from pst_rl.rewards.correlated_agreement import CorrelatedAgreement
 from pst_rl.rewards.determinant_mi import DeterminantMI
+from pst_rl.rewards.icm import ICMReward
 from pst_rl.rewards.matches_aggregate import MatchesAggregate
 from pst_rl.rewards.mutual_prediction import MutualPrediction
 from pst_rl.rewards.random_reward import RandomReward
@@ -27,6 +28,7 @@ REWARDS = {
     "correlated_agreement": CorrelatedAgreement,
     "determinant_mi": DeterminantMI,
     "saie": SAIE,
+    "icm": ICMReward,
     "random": RandomReward,
     "supervised_gold": SupervisedGold,
 }
@@ -36,6 +38,7 @@ __all__ = [
     "SAIE",
     "CorrelatedAgreement",
     "DeterminantMI",
+    "ICMReward",
     "MatchesAggregate",
     "MutualPrediction",
     "NegativeEntropy",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from pst_rl.prompts import prompt_text
 from pst_rl.records import Group, Rewards
 from pst_rl.rewards.base import blank
 
+SEARCH: dict[str, Any] = {"sweeps": 2, "anneal_to": 0.0, "start": "empty", "restarts": 8}
 Candidates = Literal["claims", "labels"]
 Reward = Literal["probability", "label"]
 Judge = Literal["peers", "first_peer"]
@@ -57,8 +58,10 @@ class ICMReward:
         candidates: What is labelled, see above.
         template: Name in `TEMPLATES`, a format string with {question} and {claim}, or a `Template`. With "labels" its
             label names are the answers.
+        label_names: Replace the template's.
+        label_words: For each label the words that are read, the first of which is written.
         method: The search, by its name in `SEARCHERS`.
-        search: Its options.
+        search: Its options. Unset, with `gibbs`: `SEARCH`, the best of several sampled labellings.
         reward: The probability, or the label.
         separator: Text between items in a context.
         batch_size: Rows per forward pass.
@@ -74,6 +77,8 @@ class ICMReward:
         judge: Judge | str | Juror = "peers",
         candidates: Candidates = "claims",
         template: str | Template = "correctness",
+        label_names: Sequence[str] | None = None,
+        label_words: Sequence[str | Sequence[str]] | None = None,
         method: str = "gibbs",
         search: Mapping[str, Any] | None = None,
         reward: Reward = "probability",
@@ -83,9 +88,8 @@ class ICMReward:
         check_choices(candidates=(candidates, Candidates), reward=(reward, Reward))
         if method not in SEARCHERS:
             raise ValueError(f"Unknown method {method!r}; choose one of {', '.join(SEARCHERS)}.")
-        options = {"sweeps": 4, "anneal_to": 0.0} if method == "gibbs" and search is None else dict(search or {})
-        self.searcher = SEARCHERS[method](**options)
-        self.template = find_template(template)
+        self.searcher = SEARCHERS[method](**(SEARCH if method == "gibbs" and search is None else search or {}))
+        self.template = find_template(template, label_names, label_words)
         self.answers = None
         if candidates == "labels":
             self.answers = {Answer.of(name).key: label for label, name in enumerate(self.template.label_names)}
@@ -150,7 +154,7 @@ class ICMReward:
             judge.model,
             judge._tokenizer,
             prompts,
-            [(word,) if isinstance(word, str) else tuple(word) for word in self.template.label_words],
+            self.template.label_words,
             separator=self.separator,
             batch_size=self.batch_size,
         )
