@@ -71,6 +71,22 @@ def test_bad_input_ends_in_one_line(tmp_path, monkeypatch, capsys, flags, messag
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("use", "measured"),
+    [("sft", "test claims judged right, each alone"), ("reward", "test questions answered with a true claim")],
+)
+def test_claims_without_labels_end_in_a_better_model(tmp_path, use, measured):
+    flags = ["--use", use, "--restarts", "4", "--grpo-steps", "12", "--output-dir", str(tmp_path)]
+    command = [sys.executable, str(EXAMPLES / "icm_labels.py"), *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [line.split(": ") for line in done.stdout.splitlines() if " % (" in line]
+    percent = {what: float(number.split()[0]) for what, number in lines}
+    assert percent["labels that are right"] > 95
+    assert percent[f"{measured}, after"] > percent[f"{measured}, before"] + 15
+    assert (tmp_path / "labels.jsonl").is_file() and (tmp_path / "model" / "model.safetensors").is_file()
+
+
 def test_custom_reward_prefers_the_brief_answer_that_agrees():
     batch = group([[["5", "5", "6"]]], targets=targets([[["5", "5", "5"]]]))
     lengths = [10, 20, 10]
