@@ -123,28 +123,35 @@ def alone(result: dict) -> float:
 def write_report(args: argparse.Namespace) -> None:
     """A Markdown table and the JSON behind it."""
     before = json.loads((args.out / "before.json").read_text())["accuracy"]
-    rows = []
+    rows, found = [], {}
     for arm in ARMS:
-        files = [result_file(args.out, arm, seed) for seed in args.seeds]
-        runs = [json.loads(file.read_text()) for file in files if file.is_file()]
+        files = {seed: result_file(args.out, arm, seed) for seed in args.seeds}
+        found[arm] = {seed: json.loads(file.read_text()) for seed, file in files.items() if file.is_file()}
+        base = found["supervised, no discussion" if arm.startswith("supervised") else "no discussion"]
+        runs = list(found[arm].values())
         if runs:
+            paired = [alone(run) - alone(base[seed]) for seed, run in found[arm].items() if seed in base]
             by_setting = {s: [run["accuracy"][s] for run in runs] for s in before}
             rows.append(
                 {"arm": arm, "seeds": len(runs)}
                 | {key: fmean(run[key] for run in runs) for key in ("target_accuracy", "target_tokens")}
                 | {"accuracy": {s: fmean(v) for s, v in by_setting.items()}}
                 | {"ci95": {s: interval(v) for s, v in by_setting.items()}}
+                | {"alone_minus_no_discussion": fmean(paired) if paired else None, "paired_ci95": interval(paired)}
             )
     args.docs.mkdir(parents=True, exist_ok=True)
     settings = {"split": args.split, "questions": args.questions, "settings": args.settings, "before": before}
     (args.docs / "saie.json").write_text(json.dumps(settings | {"rows": rows}, indent=1) + "\n")
     settings_heads = (f"after discussion with {s}" if s != "alone" else s for s in before)
-    heads = ["arm", *settings_heads, "tokens of an answer", "targets right", "seeds"]
-    cells = [["before training", *(f"{v:.1f}" for v in before.values()), "-", "-", "-"]]
+    heads = ["arm", *settings_heads, "alone minus no discussion, paired"]
+    heads += ["tokens of an answer", "targets right", "seeds"]
+    cells = [["before training", *(f"{v:.1f}" for v in before.values()), "-", "-", "-", "-"]]
     for row in rows:
         values = [spread(row["accuracy"][s], row["ci95"][s]).replace("+", "") for s in before]
+        minus = row["alone_minus_no_discussion"]
+        paired = "-" if minus is None or "no discussion" in row["arm"] else spread(minus, row["paired_ci95"])
         targets = [f"{row['target_tokens']:.1f}", f"{100 * row['target_accuracy']:.0f} %"]
-        cells.append([row["arm"], *values, *targets, str(row["seeds"])])
+        cells.append([row["arm"], *values, paired, *targets, str(row["seeds"])])
     text = "\n".join([f"{INTRODUCTION}\n", *pipe_table(heads, cells)])
     (args.docs / "saie.md").write_text(text + "\n")
     print(text)
