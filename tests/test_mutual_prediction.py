@@ -218,8 +218,8 @@ def test_a_juror_says_what_its_model_says(juror):
     )
     said = [*juror.text_ids(" #### 5"), juror.end_of_turn]
     plain, shown = juror.prompt_ids(chat("What is 2+3?")), juror.prompt_ids(chat("What is 2+3?\nP: #### 5"))
-    assert marginal.logprob == pytest.approx(sum(logprobs_by_hand(juror.model, plain, said[:-1])), rel=1e-5)
-    assert read.logprob == pytest.approx(sum(logprobs_by_hand(juror.model, shown, said)), rel=1e-5)
+    assert marginal.logprob == pytest.approx(sum(logprobs_by_hand(juror.model, plain, said[:-1])), rel=1e-5, abs=1e-5)
+    assert read.logprob == pytest.approx(sum(logprobs_by_hand(juror.model, shown, said)), rel=1e-5, abs=1e-5)
     assert read.tokens == marginal.tokens + 1
 
 
