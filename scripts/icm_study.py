@@ -43,9 +43,18 @@ SETTINGS = {
     "disable_tqdm": True,
 }
 ICM = {"candidates": "labels", "judge": str(TINY_CONCEPT_MODEL)} | CONCEPT_STYLE
+
+
+def icm(samples: int, **options) -> dict:
+    """The most coherent of so many sampled labellings is what rewards."""
+    search = {"start": "empty", "sweeps": 2, "anneal_to": 0.0, "restarts": samples}
+    return {"rewards": ["icm"], "reward_options": {"icm": ICM | {"search": search} | options}}
+
+
 ARMS: dict[str, dict] = {
-    "ICM, frozen judge": {"rewards": ["icm"], "reward_options": {"icm": ICM}},
-    "ICM, the peers judge": {"rewards": ["icm"], "reward_options": {"icm": ICM | {"judge": "peers"}}},
+    "ICM, frozen judge, best of 8": icm(8),
+    "ICM, frozen judge, best of 24": icm(24),
+    "ICM, the peers judge, best of 24": icm(24, judge="peers"),
     "majority": {},
     "random": {"rewards": ["random"]},
     "gold, supervised": {"rewards": ["supervised_gold"], "supervised": True},

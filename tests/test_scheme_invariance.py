@@ -20,6 +20,7 @@ from pst_rl.records import Response, Target, Turn
 from pst_rl.rewards import REWARDS
 from pst_rl.rewards.correlated_agreement import CorrelatedAgreement
 from pst_rl.rewards.determinant_mi import DeterminantMI
+from pst_rl.rewards.icm import ICMReward
 from pst_rl.rewards.semantic_entropy import SemanticEntropy
 from pst_rl.rewards.vote_share import VoteShare
 
@@ -44,6 +45,7 @@ REWARD = buildable(REWARDS) | {
     "semantic_entropy, own": partial(SemanticEntropy, high=0.9, scope="own"),
     "correlated_agreement, drawn": partial(CorrelatedAgreement, "drawn"),
     "determinant_mi, reversed": partial(DeterminantMI, ("false", "true")),
+    "icm": partial(ICMReward, search={"start": "empty", "sweeps": 1}),
 }
 SCHEMES = [("aggregator", name) for name in AGGREGATE] + [("reward", name) for name in REWARD]
 
@@ -106,11 +108,24 @@ def discussed(name, response):
     return Response(response.text, response.answer, response.finished, response.length, turns=tuple(turns))
 
 
+@cache
+def engine():
+    """A model for schemes that read with the peers' own; all peers are equal here."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from pst_rl.tiny import TINY_PEERS
+
+    model = AutoModelForCausalLM.from_pretrained(TINY_PEERS["llama"])
+    tokenizer = AutoTokenizer.from_pretrained(TINY_PEERS["llama"])
+    return SimpleNamespace(model=model, _tokenizer=tokenizer, accelerator=SimpleNamespace(is_main_process=True))
+
+
 class Scorer:
     """Log-probabilities and statistics that follow from names and texts."""
 
     def __init__(self, made):
         self.group = made
+        self.engines = [engine() for _ in made.peers]
 
     def logprobs(self, judge, queries):
         name = self.group.peers[judge]

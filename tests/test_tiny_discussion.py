@@ -157,7 +157,7 @@ def test_an_answer_of_its_own_keeps_its_end_token(tokenizer):
 def test_the_learner_is_checked_like_the_peers():
     verify_checksums()
     files = json.loads((TINY_LEARNER.parent / "checksums.json").read_text())["sha256"]
-    assert {name.split("/")[0] for name in files} == {*TINY_PEERS, "learner"}
+    assert {name.split("/")[0] for name in files} == {*TINY_PEERS, "learner", "concept"}
 
 
 def test_config_tokenizer_and_generation_config_agree(model, tokenizer):

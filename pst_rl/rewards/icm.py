@@ -22,7 +22,7 @@ from pst_rl.prompts import prompt_text
 from pst_rl.records import Group, Rewards
 from pst_rl.rewards.base import blank
 
-SEARCH: dict[str, Any] = {"sweeps": 2, "anneal_to": 0.0, "start": "empty", "restarts": 8}
+SEARCH: dict[str, Any] = {"sweeps": 2, "anneal_to": 0.0, "start": "empty", "restarts": 24}
 Candidates = Literal["claims", "labels"]
 Reward = Literal["probability", "label"]
 Judge = Literal["peers", "first_peer"]
