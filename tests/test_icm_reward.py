@@ -47,7 +47,7 @@ def test_answers_by_the_most_coherent_concept_earn_most(judge):
 
 def test_both_answers_to_a_question_are_claims_of_which_one_is_true(judge):
     style = {key: CLAIM_STYLE[key] for key in ("template", "label_names", "label_words", "separator")}
-    provider = ICMReward(search=BEST, reward="label", judge="first_peer", **style)
+    provider = ICMReward(search=FEW, reward="label", judge="first_peer", **style)
     rewards = provider(asked(judge, [[[a] for a in WANTED], [[OTHER[a]] for a in WANTED]]))
     assert rewards.metrics["items"] == 32
     assert (rewards.values.sum(0) <= 1).all(), "rivals are not both true"
