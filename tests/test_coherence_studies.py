@@ -1,0 +1,57 @@
+"""The studies of searches and of ICM as a reward, at the smallest size."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Imports a script by name, as if it were run from its folder."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+
+    def load(name):
+        for module in ("compare_report", "reward_schemes", "run_jobs", name):
+            monkeypatch.delitem(sys.modules, module, raising=False)
+        return __import__(name)
+
+    return load
+
+
+def test_the_study_of_searches_knows_the_most_coherent_labelling(script, tmp_path):
+    study = script("coherence_study")
+    methods = ["zero-shot", "Gibbs, best of 24 samples", "8 gold labels shown, supervised", "bootstrap, 8 clamped"]
+    flags = ["--methods", *methods, "--seeds", "0", "--items", "16", "--split", "validation", "--jobs", "2"]
+    assert study.main([*flags, "--out", str(tmp_path), "--docs", str(tmp_path)]) == 0
+    rows = {row["method"]: row for row in json.loads((tmp_path / "coherence_study.json").read_text())["rows"]}
+    assert set(rows) == set(methods)
+    assert rows["zero-shot"]["agreement"] == rows["zero-shot"]["zero_shot_agreement"] < 80
+    nats = rows["zero-shot"]["nats_of_concepts"]
+    assert max(nats, key=nats.get) == "size" and rows["zero-shot"]["nats"] < nats["size"]
+    assert rows["Gibbs, best of 24 samples"]["success"] == 1
+    assert "## Clamped labels" in (tmp_path / "coherence_study.md").read_text()
+
+
+def test_the_study_of_the_reward_trains_and_pairs_its_arms(script, tmp_path):
+    study = script("icm_study")
+    flags = [
+        "--arms",
+        "ICM, frozen judge, best of 8",
+        "majority",
+        "--seeds",
+        "0",
+        "--split",
+        "validation",
+        "--jobs",
+        "2",
+    ]
+    small = ["max_steps=1", "steps_per_generation=1", "logging_steps=1"]
+    assert study.main([*flags, "--out", str(tmp_path), "--docs", str(tmp_path), "--set", *small]) == 0
+    rows = {row["arm"]: row for row in json.loads((tmp_path / "icm_reward.json").read_text())["rows"]}
+    assert rows["majority"]["before"] == rows["ICM, frozen judge, best of 8"]["before"] == 68.75
+    assert rows["ICM, frozen judge, best of 8"]["judge_tokens"] > 0
+    assert rows["ICM, frozen judge, best of 8"]["minus_majority"] is not None
