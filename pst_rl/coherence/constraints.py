@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,9 +21,9 @@ class Constraint(ABC):
         if len(self.items) < 2 or len(set(self.items)) < len(self.items):
             raise ValueError(f"A constraint needs at least two different items, got {list(self.items)}.")
 
+    @abstractmethod
     def allows(self, p: int, a: int, q: int, b: int) -> bool:
         """Whether the items at positions p < q of `items` may be labelled a and b."""
-        raise NotImplementedError
 
     def allows_all(self, labels: Sequence[int]) -> bool:
         """Whether the labels of *all* items, pairwise allowed, are allowed together. Most rules need nothing here."""
