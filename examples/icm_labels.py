@@ -68,23 +68,23 @@ def main() -> int:
     style = tiny if args.template == "tiny" else {"template": args.template}
     source = concept_claims("train", 40) if args.claims == "tiny" else args.claims
     test_source = concept_claims("test", 96) if args.test_claims == "tiny" else args.test_claims
-    try:
-        claims = load_claims(source, group_rule="at_most_one", **style)
-        test = load_claims(test_source, group_rule="at_most_one", **style)
-    except (ValueError, FileNotFoundError) as error:
-        print(error, file=sys.stderr)
-        return 2
     name = str(TINY_CONCEPT_MODEL) if args.model == "tiny" else args.model
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(name), AutoTokenizer.from_pretrained(name)
     separator = CLAIM_STYLE["separator"] if args.template == "tiny" else "\n\n"
     reader = lambda model, claims: LanguageModelPredictor(  # noqa: E731
         model, tokenizer, claims.prompts, claims.label_words, separator=separator
     )
+    try:
+        claims = load_claims(source, group_rule="at_most_one", **style)
+        test = load_claims(test_source, group_rule="at_most_one", **style)
+        model, tokenizer = AutoModelForCausalLM.from_pretrained(name), AutoTokenizer.from_pretrained(name)
 
-    # ---- labels: the most coherent of several sampled labellings --------------------------------------------------
-    search = Gibbs(sweeps=2, temperature=1.0, anneal_to=0.0, start="empty", restarts=args.restarts)
-    state = Path(args.output_dir) / "search"
-    labelling = search.search(reader(model, claims), claims.problem, seed=args.seed, folder=state, progress=True)
+        # ---- labels: the most coherent of several sampled labellings ----------------------------------------------
+        search = Gibbs(sweeps=2, temperature=1.0, anneal_to=0.0, start="empty", restarts=args.restarts)
+        state = Path(args.output_dir) / "search"
+        labelling = search.search(reader(model, claims), claims.problem, seed=args.seed, folder=state, progress=True)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     files = write_labels(claims, [labelling], args.output_dir, ["sft", "preference"])
     print(f"{len(claims)} claims labelled at {labelling.coherence:.1f} nats, {labelling.tokens:,} tokens read")
     show("labels that are right", accuracy(labelling, claims.gold))
