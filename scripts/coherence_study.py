@@ -50,7 +50,7 @@ SEARCHES = {
     "debate": Debate(),
 }
 CLAMPED = (0, 1, 2, 4, 8)
-CLAMPED_SEARCHES = ("Gibbs, annealed", "bootstrap")
+CLAMPED_SEARCHES = ("Gibbs, best of 24 samples", "Gibbs, annealed", "bootstrap")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

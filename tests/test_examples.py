@@ -76,7 +76,7 @@ def test_bad_input_ends_in_one_line(tmp_path, monkeypatch, capsys, flags, messag
     [("sft", "test claims judged right, each alone"), ("reward", "test questions answered with a true claim")],
 )
 def test_claims_without_labels_end_in_a_better_model(tmp_path, use, measured):
-    flags = ["--use", use, "--restarts", "4", "--grpo-steps", "12", "--output-dir", str(tmp_path)]
+    flags = ["--use", use, "--restarts", "4", "--grpo-steps", "24", "--output-dir", str(tmp_path)]
     command = [sys.executable, str(EXAMPLES / "icm_labels.py"), *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
