@@ -2,13 +2,16 @@
 
 A row whose advantage is zero contributes nothing to TRL's policy loss, and k equal rows contribute what one row with
 the sum of their advantages does. The normaliser is kept: losses that average over rows have their advantages scaled by
-kept / total, losses that divide by a token count are given the count of all rows.
+kept / total, losses that divide by a token count are given the count of all rows. Every process keeps as many rows as
+the one that needs most.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -19,8 +22,14 @@ ROW_MEAN = ("grpo", "dr_grpo")
 TOKEN_COUNT = ("dapo", "cispo")
 
 
+def alone(value: Any) -> list[Any]:
+    """What one process gathers."""
+    return [value]
+
+
 def check_compaction(config: PSTConfig) -> None:
     """Refuses settings under which a row with zero advantage still has a gradient, or changes others' advantages."""
+    local = config.per_device_train_batch_size * config.steps_per_generation
     faults = {
         f"loss_type={config.loss_type!r} (use one of {', '.join(ROW_MEAN + TOKEN_COUNT)})": config.loss_type
         not in ROW_MEAN + TOKEN_COUNT,
@@ -30,18 +39,24 @@ def check_compaction(config: PSTConfig) -> None:
         "scale_rewards must be 'group' or 'none'": config.scale_rewards == "batch",
         "multi_objective_aggregation must be 'sum_then_normalize'": config.multi_objective_aggregation
         != "sum_then_normalize",
+        f"num_generations={config.num_generations} must divide the rows of a process, {local}, so that no group "
+        "straddles two": config.world_size > 1 and local % config.num_generations != 0,
     }
     if wrong := [fault for fault, present in faults.items() if present]:
         raise ValueError(f"skip_zero_advantage cannot be used here: {'; '.join(wrong)}.")
 
 
-def compact(update: PeerUpdate, active: torch.Tensor, config: PSTConfig) -> PeerUpdate:
-    """The same update with fewer rows, for a run with one process.
+def compact(
+    update: PeerUpdate, active: torch.Tensor, config: PSTConfig, gather: Callable[[Any], list[Any]] = alone
+) -> PeerUpdate:
+    """The same update with fewer rows.
 
     Args:
-        active: Which rows can have a non-zero advantage, bool (rows,). Used where TRL computes the advantages; whole
-            groups are then kept or left out, so that it still sees complete groups. Rows with an advantage in a later
-            turn are kept whatever it says.
+        update: This process's rows.
+        active: Which of them can have a non-zero advantage, bool (rows,). Used where TRL computes the advantages:
+            whole groups are then kept or left out, so that it still sees complete groups. Rows with an advantage in a
+            later turn are kept whatever it says.
+        gather: Collects a value from every process.
     """
     total = len(update.inputs)
     credit = update.credit
@@ -53,7 +68,10 @@ def compact(update: PeerUpdate, active: torch.Tensor, config: PSTConfig) -> Peer
         factors = update.weights
     else:
         wanted, factors = _merge_equal_rows(update)
-    rows = _padded(wanted, math.lcm(config.num_generations, config.steps_per_generation))
+    tokens = sum(map(len, update.completion_ids)) if credit is None else credit.tokens
+    shares = gather((int(wanted.sum()), tokens))
+    multiple = math.lcm(config.num_generations, config.steps_per_generation)
+    rows = _padded(wanted, multiple * max(1, math.ceil(max(needed for needed, _ in shares) / multiple)))
     if config.loss_type in ROW_MEAN:
         factors = factors * (len(rows) / total)
         if credit is not None:
@@ -68,7 +86,7 @@ def compact(update: PeerUpdate, active: torch.Tensor, config: PSTConfig) -> Peer
         rewards={name: pick(values) for name, values in update.rewards.items()},
         weights=factors[rows],
         advantages=None if update.advantages is None else factors[rows],
-        token_count=sum(map(len, update.completion_ids)) if credit is None else credit.tokens,
+        token_count=sum(count for _, count in shares),
         credit=None if credit is None else credit.pick(rows),
     )
 
@@ -82,11 +100,10 @@ def _merge_equal_rows(update: PeerUpdate) -> tuple[torch.Tensor, torch.Tensor]:
     return merged != 0.0, merged
 
 
-def _padded(wanted: torch.Tensor, multiple: int) -> list[int]:
-    """Indices of the wanted rows and of as many others as make a positive multiple of `multiple`.
+def _padded(wanted: torch.Tensor, count: int) -> list[int]:
+    """Indices of the wanted rows and of as many others as make `count`.
 
     The others come in whole blocks from the front, so that groups stay complete where `wanted` is made of groups.
     """
-    count = max(multiple, math.ceil(int(wanted.sum()) / multiple) * multiple)
     spare = (~wanted).nonzero().flatten()[: count - int(wanted.sum())]
     return sorted([*wanted.nonzero().flatten().tolist(), *spare.tolist()])

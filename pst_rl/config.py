@@ -91,10 +91,23 @@ class PSTConfig(GRPOConfig):
             `"aggregate_sft"` (weighted cross-entropy on the aggregate's response, re-tokenised for each peer) or
             `"discussion_sft"` (the same, given the question and the peer's own discussion; SAIE's form).
         skip_zero_advantage (`bool`, *optional*, defaults to `False`):
-            Leave rows out of the update whose advantage is zero, and merge equal ones (one process only; the loss
-            keeps its normaliser). Cheaper, but micro-batches are composed differently.
+            Leave rows out of the update whose advantage is zero, and merge equal ones (the loss keeps its
+            normaliser). Cheaper, but micro-batches are composed differently.
         update_last_peer (`bool`, *optional*, defaults to `True`):
             Whether the peer that speaks last is updated too (the paper leaves this open).
+
+        > Parameters that control speed (docs/performance.md has the on/off figures)
+
+        shared_prefill (`bool`, *optional*, defaults to `False`):
+            When sampling, read each distinct prompt once and expand its keys and values over the generations.
+        shared_prompts (`bool`, *optional*, defaults to `False`):
+            In the loss, read each distinct prompt of a micro-batch once. Needs `gradient_checkpointing=False`.
+        sort_micro_batches (`bool`, *optional*, defaults to `False`):
+            Put rows of like length into one micro-batch and leave padding out; with `shared_prompts`, rows of one
+            prompt. Rows stay within what one optimizer step accumulates.
+        pmi_from_cache (`bool`, *optional*, defaults to `False`):
+            Compute PMI from the keys and values that sampling has left: only the targets are read, but the peers'
+            caches stay in memory until PMI is known. Needs `shared_prefill` and the responder's own reasoning.
 
         > Parameters that control labels
 
@@ -185,7 +198,17 @@ class PSTConfig(GRPOConfig):
         default="grpo", metadata={"help": "Which completions and advantages reach the loss."}
     )
     skip_zero_advantage: bool = field(
-        default=False, metadata={"help": "Leave rows with zero advantage out of the update (one process only)."}
+        default=False, metadata={"help": "Leave rows with zero advantage out of the update."}
+    )
+    shared_prefill: bool = field(default=False, metadata={"help": "Read each distinct prompt once when sampling."})
+    shared_prompts: bool = field(
+        default=False, metadata={"help": "Read each distinct prompt of a micro-batch once in the loss."}
+    )
+    sort_micro_batches: bool = field(
+        default=False, metadata={"help": "Rows of like length share a micro-batch, without padding."}
+    )
+    pmi_from_cache: bool = field(
+        default=False, metadata={"help": "Compute PMI from the keys and values that sampling has left."}
     )
     update_last_peer: bool = field(default=True, metadata={"help": "Whether the peer that speaks last is updated."})
     label_columns: list[str] | None = field(
@@ -234,6 +257,7 @@ class PSTConfig(GRPOConfig):
             )
         if self.objective != "grpo":
             self._check_sft()
+        self._check_speed()
 
     def _check_sft(self):
         """The cross-entropy objectives are TRL's loss at ratio 1, which these settings would break."""
@@ -249,3 +273,25 @@ class PSTConfig(GRPOConfig):
         }
         if wrong := [fault for fault, present in faults.items() if present]:
             raise ValueError(f"objective={self.objective!r}: {'; '.join(wrong)}.")
+
+    def _check_speed(self):
+        if self.shared_prefill and (self.use_vllm or self.use_transformers_continuous_batching):
+            raise ValueError(
+                "shared_prefill=True is for plain `generate`; vLLM and continuous batching share prompts."
+            )
+        if self.shared_prompts and self.gradient_checkpointing:
+            raise ValueError(
+                "shared_prompts=True needs the prompts' keys and values, which gradient checkpointing throws away. "
+                "Set gradient_checkpointing=False, or shared_prompts=False where memory is short."
+            )
+        if self.sort_micro_batches and self.loss_type == "bnpo":
+            raise ValueError(
+                "sort_micro_batches=True would change loss_type='bnpo', which divides by a micro-batch's own tokens."
+            )
+        if self.pmi_from_cache and not (
+            self.shared_prefill and self.pmi_scorer == "responder" and self.pmi_conditioning == "own_reasoning"
+        ):
+            raise ValueError(
+                "pmi_from_cache=True needs shared_prefill=True, pmi_scorer='responder' and "
+                "pmi_conditioning='own_reasoning': only then is the scored context what was sampled."
+            )

@@ -13,10 +13,13 @@ from trl import GRPOTrainer
 
 from pst_rl.config import PSTConfig
 from pst_rl.decoding import greedy_decoding
+from pst_rl.generation import LiveCache, sample
+from pst_rl.micro_batches import filled_columns, sort_by_length
 from pst_rl.peer_update import PeerUpdate
 from pst_rl.peers import PeerSpec
 from pst_rl.prompts import Prompt, PromptFormat, cut_at_stop, end_of_turn
 from pst_rl.records import Rollout
+from pst_rl.shared_prompts import completion_logprobs
 
 NEXT_QUESTION = ["\nQuestion:", "\nQ:", "\n\nQuestion", "\n\nQ:"]  # a base model inventing its next exercise
 
@@ -55,6 +58,7 @@ class PeerTrainer(GRPOTrainer):
         self.spec = spec
         self.update: PeerUpdate | None = None
         self.tokens: Counter[str] = Counter()  # "generated" and "scored" on this process, prompts of scored texts too
+        self.live: dict[tuple, tuple[LiveCache, int]] = {}  # (prompt ids, completion ids) -> where its keys are
         args = copy.copy(args)  # another GRPOConfig would wipe accelerate's global state
         args.model_init_kwargs = None
         args.output_dir = os.path.join(args.output_dir, spec.name)
@@ -115,7 +119,7 @@ class PeerTrainer(GRPOTrainer):
             prompt_ids: The context of each row.
         """
         with greedy_decoding(self, greedy):
-            completion_ids, logprobs = self._complete(prompt_ids)
+            completion_ids, logprobs, cells = self._complete(prompt_ids)
         ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
         finished = []
         for row, ids in enumerate(completion_ids):
@@ -132,29 +136,37 @@ class PeerTrainer(GRPOTrainer):
                 if logprobs is not None:
                     logprobs[row] = logprobs[row][:kept]
                 texts[row], finished[row] = text[:at], True
+        if self.args.pmi_from_cache and not greedy:
+            for row, cell in enumerate(cells):
+                self.live[tuple(prompt_ids[row]), tuple(completion_ids[row])] = cell
         return Rollout(prompts, prompt_ids, completion_ids, logprobs, texts, [None] * len(texts), finished)
 
-    def _complete(self, prompt_ids: list[list[int]]) -> tuple[list[list[int]], list[list[float]] | None]:
-        """Completions of all rows."""
-        completion_ids, logprobs = self._complete_by_length(prompt_ids)
-        self.tokens["generated"] += sum(map(len, completion_ids))
-        return completion_ids, logprobs
-
-    def _complete_by_length(self, prompt_ids: list[list[int]]) -> tuple[list[list[int]], list[list[float]] | None]:
-        """Completions of all rows, `rows_per_generate` rows at a time."""
+    def _complete(self, prompt_ids: list[list[int]]) -> tuple[list[list[int]], list[list[float]] | None, list]:
+        """Completions of all rows, `rows_per_generate` rows at a time; their sampling log-probabilities, if the back
+        end returns them; and where their keys and values are, if they are kept.
+        """
         size = self.args.rows_per_generate or len(prompt_ids)
-        if size >= len(prompt_ids):
-            return self._generate_single_turn(prompt_ids, None, {}, num_generations=1)
-        order = sorted(range(len(prompt_ids)), key=lambda row: len(prompt_ids[row]))
+        order = list(range(len(prompt_ids)))
+        if size < len(order):
+            order.sort(key=lambda row: len(prompt_ids[row]))
         completion_ids: list = [None] * len(order)
         logprobs: list = [None] * len(order)
+        cells: list = [None] * len(order)
         for start in range(0, len(order), size):
             rows = order[start : start + size]
-            ids, logps = self._generate_single_turn([prompt_ids[row] for row in rows], None, {}, num_generations=1)
+            ids, logps, live = self._sample([prompt_ids[row] for row in rows])
             for k, row in enumerate(rows):
-                completion_ids[row] = ids[k]
+                completion_ids[row], cells[row] = ids[k], (live, k)
                 logprobs[row] = None if logps is None else logps[k]
-        return completion_ids, None if logprobs[0] is None else logprobs
+        self.tokens["generated"] += sum(map(len, completion_ids))
+        return completion_ids, None if logprobs[0] is None else logprobs, cells
+
+    def _sample(self, prompt_ids: list[list[int]]):
+        """(completions, sampling log-probabilities or `None`, live cache or `None`)."""
+        if self.args.shared_prefill:
+            ids, live = sample(self, prompt_ids)
+            return ids, None, live
+        return *self._generate_single_turn(prompt_ids, None, {}, num_generations=1), None
 
     def prefix_tokens(self, ids: list[int], characters: int) -> int:
         """The largest n for which the first n tokens decode to at most `characters` characters."""
@@ -244,6 +256,52 @@ class PeerTrainer(GRPOTrainer):
 
         reward.__name__ = name  # becomes the metric's key
         return reward
+
+    def _prepare_inputs(self, generation_batch):
+        fresh = self._step % (self.args.steps_per_generation * self.num_iterations) == 0 or not self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        if not (fresh and self.args.sort_micro_batches):
+            return inputs
+        window = self.args.gradient_accumulation_steps
+        self._buffered_inputs = sort_by_length(self._buffered_inputs, window, by_prompt=self.args.shared_prompts)
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def _get_per_token_logps_and_entropies(
+        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, compute_entropy=False, **options
+    ):
+        compute = super()._get_per_token_logps_and_entropies
+        shared = self.args.shared_prompts and not options.get("compute_aux_loss")
+        if not (shared or self.args.sort_micro_batches):
+            return compute(
+                model,
+                input_ids,
+                attention_mask,
+                logits_to_keep,
+                batch_size,
+                compute_entropy=compute_entropy,
+                **options,
+            )
+        # Rows are padded to the widest of the generation batch: leave out the columns that no row here fills.
+        first, keep = filled_columns(attention_mask, logits_to_keep)
+        stop = input_ids.size(1) - (logits_to_keep - keep)
+        ids, mask = input_ids[:, first:stop], attention_mask[:, first:stop]
+        if shared and ids.size(1) - keep > 1:
+            reader = self.accelerator.unwrap_model(model)
+            size = batch_size or len(ids)
+            with self.accelerator.autocast():
+                parts = [
+                    completion_logprobs(model, reader, *chunk, keep)
+                    for chunk in zip(ids.split(size), mask.split(size), strict=True)
+                ]
+            logps, entropies = (torch.cat(values) for values in zip(*parts, strict=True))
+            aux_loss = None
+        else:
+            logps, entropies, aux_loss = compute(
+                model, ids, mask, keep, batch_size, compute_entropy=compute_entropy, **options
+            )
+        missing = (0, logits_to_keep - keep)
+        entropies = torch.nn.functional.pad(entropies, missing) if compute_entropy else None
+        return torch.nn.functional.pad(logps, missing), entropies, aux_loss
 
     def _generate_and_score_completions(self, inputs):
         update = self.update

@@ -22,7 +22,7 @@ class PeerUpdate:
         weights: Factors of TRL's advantages, (rows,); `None` leaves TRL's output untouched.
         advantages: Replaces TRL's advantages, (rows,); `None` keeps them.
         on_policy: Drop the old log-probabilities, so that every ratio is 1 (the cross-entropy objectives).
-        token_count: Completion tokens of all rows, where some were left out; `None`: none were.
+        token_count: Completion tokens of all rows of all processes, where some were left out; `None`: none were.
         credit: Which tokens of each row are the peer's own, and the advantages of those of later turns; `None`: every
             row is one answer.
     """

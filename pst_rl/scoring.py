@@ -51,7 +51,7 @@ def _by_distinct_pair(engine: PeerTrainer, pairs: Sequence[Pair], batch_size: in
     )
     engine.tokens["scored"] += sum(len(context) + len(target) for context, target in keys)
     values: dict = {}
-    with _scoring_mode(engine):
+    with scoring_mode(engine):
         for start in range(0, len(keys), batch_size):
             chunk = keys[start : start + batch_size]
             values.update(zip(chunk, reduce(*_target_logits(engine, chunk)), strict=True))
@@ -59,7 +59,8 @@ def _by_distinct_pair(engine: PeerTrainer, pairs: Sequence[Pair], batch_size: in
 
 
 @contextmanager
-def _scoring_mode(engine: PeerTrainer):
+def scoring_mode(engine: PeerTrainer):
+    """No gradients, no dropout, no gradient checkpointing."""
     training = engine.model.training
     engine.model.eval()
     try:

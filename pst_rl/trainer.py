@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 
 from pst_rl import answers, metrics
 from pst_rl.aggregation import Aggregator
@@ -180,6 +181,7 @@ class PSTTrainer(JointTrainer):
         chains = self.args.num_generations
         for engine in self.engines:
             engine.tokens.clear()
+            engine.live.clear()
         questions = len(rows) * self.accelerator.num_processes // chains
         orders = speaking_orders(
             self.args.order,
@@ -214,14 +216,17 @@ class PSTTrainer(JointTrainer):
             rewards = self.compute_rewards(group)
         with self.timed("pmi"):
             weights = self.compute_weights(group, rewards, joint.rollouts)
+        for engine in self.engines:
+            engine.live.clear()  # the update changes the policy, and needs the memory
         active = self._active(rewards)
         mix = self._current_mix()
         for p, engine in enumerate(self.engines):
             engine.reward_weights = torch.tensor(list(mix.values()), dtype=torch.float32)
             scored = {name: rewards[name] for name in mix}
             update = make_update(UpdateRequest(engine, p, group, scored, weights, rollouts[p], offset), self.args)
-            if self.args.skip_zero_advantage and self.accelerator.num_processes == 1:
-                update = compact(update, active[p].flatten(), self.args)
+            if self.args.skip_zero_advantage:
+                rows = active[p].flatten()[offset : offset + len(update.inputs)]
+                update = compact(update, rows, self.args, lambda value: gather_object([value]))
             engine.update = update
         self.last_group = group
         if self.args.log_completions and self.is_world_process_zero():

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate.utils import gather_object
 
+from pst_rl.generation import LiveCache
+from pst_rl.live_scoring import CachedPair, sum_logprobs_from_cache
 from pst_rl.records import Group, Rewards, Rollout, Target, Weights
 from pst_rl.scoring import Pair, sum_logprobs
 
@@ -145,7 +147,7 @@ class PMIWeights:
         With `own_samples` these are all targets of its question, so that each chain's target can be compared under
         every response; else only its own.
         """
-        jobs: dict[int, list[tuple[int, str, Pair, Pair | None]]] = {}
+        jobs: dict[int, list[tuple[int, str, Pair | CachedPair, Pair | None]]] = {}
         count = len(request.rollouts[p].texts)
         for row in range(count):
             q, g = divmod(request.offset + row, request.group.shape[2])
@@ -162,21 +164,34 @@ class PMIWeights:
             }
             for scorer in self._scorers(request.group, p, q) if statements else []:
                 context = self._context(request, scorer, p, row)
+                cell = self._cell(request, scorer, p, row)
                 for statement in statements:
                     if ids := self.engines[scorer].text_ids(statement):
                         prior = None if own_samples else (self._question_ids(request, scorer, p, row), ids)
-                        jobs.setdefault(scorer, []).append((row, statement, (context, ids), prior))
+                        pair = (context, ids) if cell is None else CachedPair(*cell, context, ids)
+                        jobs.setdefault(scorer, []).append((row, statement, pair, prior))
         return self._run(jobs, count)
+
+    def _cell(self, request: PMIRequest, scorer: int, p: int, row: int) -> tuple[LiveCache, int] | None:
+        """Where the keys and values of this row's own response are, if its sampling has left them."""
+        if not self.config.pmi_from_cache or scorer != p:
+            return None
+        rollout = request.rollouts[p]
+        return self.engines[p].live.get((tuple(rollout.prompt_ids[row]), tuple(rollout.completion_ids[row])))
 
     def _run(self, jobs: dict, count: int) -> list[dict[str, tuple[float, float]]]:
         """Scores the jobs of each scorer in one go; means over several scorers."""
         found: list[dict[str, list[tuple[float, float]]]] = [{} for _ in range(count)]
         for scorer, entries in jobs.items():
+            engine, size = self.engines[scorer], self.config.per_device_train_batch_size
             priors = [prior for *_, prior in entries if prior is not None]
-            pairs = [pair for _, _, pair, _ in entries] + priors
-            scores = sum_logprobs(self.engines[scorer], pairs, self.config.per_device_train_batch_size)
+            pairs = [pair for _, _, pair, _ in entries]
+            if self.config.pmi_from_cache:
+                scores = sum_logprobs_from_cache(engine, pairs, size) + sum_logprobs(engine, priors, size)
+            else:
+                scores = sum_logprobs(engine, pairs + priors, size)
             for i, (row, statement, pair, _) in enumerate(entries):
-                length = len(pair[1]) if self.config.pmi_reduction == "per_token" else 1
+                length = len(pair[-1]) if self.config.pmi_reduction == "per_token" else 1
                 prior = scores[len(entries) + i] / length if priors else float("nan")
                 found[row].setdefault(statement, []).append((scores[i] / length, prior))
         mean = lambda pairs: tuple(sum(column) / len(pairs) for column in zip(*pairs, strict=True))  # noqa: E731
