@@ -163,7 +163,7 @@ class PeerTrainer(GRPOTrainer):
 
     def _sample(self, prompt_ids: list[list[int]]):
         """(completions, sampling log-probabilities or `None`, live cache or `None`)."""
-        if self.args.shared_prefill:
+        if self.args.shared_prefill and min(map(len, prompt_ids)) > 1:  # the last token is read with every row
             ids, live = sample(self, prompt_ids)
             return ids, None, live
         return *self._generate_single_turn(prompt_ids, None, {}, num_generations=1), None
@@ -285,7 +285,7 @@ class PeerTrainer(GRPOTrainer):
         first, keep = filled_columns(attention_mask, logits_to_keep)
         stop = input_ids.size(1) - (logits_to_keep - keep)
         ids, mask = input_ids[:, first:stop], attention_mask[:, first:stop]
-        if shared and ids.size(1) - keep > 1:
+        if shared and mask[:, : ids.size(1) - keep - 1].any(1).all():  # every prompt has a token before its last
             reader = self.accelerator.unwrap_model(model)
             size = batch_size or len(ids)
             with self.accelerator.autocast():

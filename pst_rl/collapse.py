@@ -1,0 +1,173 @@
+"""Watches for a collapse while training, and warns, stops, or goes back to the best checkpoint. Reads no label."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import fmean, median
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+
+from pst_rl.vitals import Vitals, agreement_beyond_chance, vitals
+
+if TYPE_CHECKING:
+    from pst_rl.trainer import PSTTrainer
+
+logger = logging.getLogger(__name__)
+
+POOLED = 64  # questions that one judgement is made from, at least
+
+
+class CollapseMonitor(TrainerCallback):
+    """Compares each peer with what it was at the start of training.
+
+    A peer is found collapsing when, over the last batches that hold 64 questions,
+
+        concentration   its most common answer takes a share s of all questions' samples with
+                        s - b > max(0.1 (1 - b), 4 sqrt(b (1 - b) / Q)), b being that share at the start
+        copying         it agrees with the previous speaker within its chain more than across chains, by 0.25 more than
+                        at the start (sequential rollouts)
+        parsing         its share of parsed answers fell by 0.25
+        length          its mean length fell to a third, or tripled
+        entropy         the mean entropy of its tokens is above 3 times, and 0.5 nats more than, that at the start
+        update norm     a gradient norm above 20 times their median so far, three logs in a row
+
+    Every threshold is our choice (docs/trust.md has how early they catch planted collapses). Low entropy is none: a
+    peer that learns grows certain.
+
+    Args:
+        trainer: Whose groups are watched.
+        action: `"warn"` once per peer and sign; `"stop"` ends training; `"restore"` ends it and loads the checkpoint
+            with the highest agreement beyond chance (`pst_rl.vitals`) that was saved before.
+
+    Attributes:
+        alarms: What was found, in order: `"step 12: llama: concentration ..."`.
+    """
+
+    def __init__(self, trainer: PSTTrainer, action: str = "warn"):
+        if action not in ("warn", "stop", "restore"):
+            raise ValueError(f"on_collapse must be 'off', 'warn', 'stop' or 'restore', got {action!r}.")
+        self.trainer = trainer
+        self.action = action
+        self.alarms: list[str] = []
+        self.best: tuple[float, str] | None = None  # (agreement beyond chance, checkpoint)
+        self._start: dict[str, list[Vitals]] = defaultdict(list)
+        self._recent: dict[str, list[Vitals]] = defaultdict(list)
+        self._entropy: dict[str, float] = {}
+        self._norms: dict[str, list[float]] = defaultdict(list)
+        self._scores: list[float] = []
+        self._seen = -1
+
+    # ---- what it sees ----
+
+    def on_step_end(self, args, state, control, **kwargs):
+        group = self.trainer.last_group
+        if group is None or group.block == self._seen:
+            return
+        self._seen = group.block
+        self._scores.append(agreement_beyond_chance(group))
+        for name, seen in vitals(group).items():
+            if sum(v.questions for v in self._start[name]) < POOLED:
+                self._start[name].append(seen)
+            self._recent[name] = _last(([*self._recent[name], seen]), POOLED)
+            for sign in self._signs(name):
+                self._alarm(name, sign, state, control)
+
+    def on_log(self, args, state, control, logs: dict[str, Any] | None = None, **kwargs):
+        for name in self.trainer.peers:
+            entropy, norm = (logs or {}).get(f"{name}/entropy"), (logs or {}).get(f"{name}/grad_norm")
+            if entropy is not None:
+                first = self._entropy.setdefault(name, float(entropy))
+                if float(entropy) > max(3 * first, first + 0.5):
+                    self._alarm(name, f"entropy {float(entropy):.2f} nats, {first:.2f} at the start", state, control)
+            if norm is not None:
+                norms = self._norms[name]
+                usual = median(norms) if len(norms) >= 5 else math.inf
+                norms.append(float(norm))
+                if min(norms[-3:]) > 20 * usual:
+                    self._alarm(name, f"update norm {float(norm):.3g}, usually {usual:.3g}", state, control)
+
+    def on_save(self, args, state, control, **kwargs):
+        if self._scores and not self.alarms:
+            score, folder = fmean(self._scores), f"{args.output_dir}/checkpoint-{state.global_step}"
+            if self.best is None or score > self.best[0]:
+                self.best = (score, folder)
+                state.best_model_checkpoint = folder  # the rotation of checkpoints spares it
+        self._scores.clear()
+
+    # ---- what it concludes ----
+
+    def _signs(self, name: str) -> list[str]:
+        start, recent = self._start[name], self._recent[name]
+        signs = []
+        before = _pooled(start)
+        answer, share = max(_pooled(recent).items(), key=lambda item: item[1], default=("", 0.0))
+        usual = max(before.values(), default=0.0)
+        count = sum(v.questions for v in recent)
+        if share - usual > max(0.1 * (1 - usual), 4 * math.sqrt(usual * (1 - usual) / count)):
+            signs.append(f"concentration: {100 * share:.0f} % of its answers are {answer!r}, {100 * usual:.0f} % before")
+        for what, fell in (("parsed", 0.25), ("copying", -0.25)):
+            old, new = (fmean(getattr(v, what) for v in some) for some in (start, recent))
+            if (old - new) / fell > 1:
+                signs.append(f"{what}: {new:.2f}, {old:.2f} at the start")
+        old, new = (fmean(v.length for v in some) for some in (start, recent))
+        if not old / 3 <= new <= 3 * old:
+            signs.append(f"length: {new:.0f} tokens, {old:.0f} at the start")
+        return signs
+
+    def _alarm(self, name: str, sign: str, state, control) -> None:
+        kind = sign.split()[0]
+        if not any(f": {name}: {kind}" in alarm for alarm in self.alarms):
+            self.alarms.append(f"step {state.global_step}: {name}: {sign}")
+            logger.warning("collapse? %s", self.alarms[-1])
+        if self.action != "warn":
+            control.should_training_stop = True
+
+    def restore(self) -> str | None:
+        """Loads the best checkpoint after an alarm, if there is one, and returns its folder."""
+        if self.action != "restore" or not self.alarms or self.best is None:
+            return None
+        self.trainer._load_from_checkpoint(self.best[1])
+        logger.warning("Restored %s, the best checkpoint before the alarm.", self.best[1])
+        return self.best[1]
+
+    # ---- checkpoints ----
+
+    def state_dict(self) -> dict[str, Any]:
+        as_rows = lambda kept: {name: [v.__dict__ for v in some] for name, some in kept.items()}  # noqa: E731
+        return {
+            "start": as_rows(self._start),
+            "recent": as_rows(self._recent),
+            "entropy": dict(self._entropy),
+            "norms": {name: list(norms) for name, norms in self._norms.items()},
+            "best": self.best,
+            "alarms": list(self.alarms),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for kept, rows in ((self._start, state["start"]), (self._recent, state["recent"])):
+            kept.update({name: [Vitals(**row) for row in some] for name, some in rows.items()})
+        self._entropy = dict(state["entropy"])
+        self._norms.update({name: list(norms) for name, norms in state["norms"].items()})
+        self.best = None if state["best"] is None else tuple(state["best"])
+        self.alarms = list(state["alarms"])
+
+
+def _pooled(some: Sequence[Vitals]) -> dict[str, float]:
+    """Share of each answer over several batches, which count by their questions."""
+    total = sum(v.questions for v in some)
+    shares: dict[str, float] = defaultdict(float)
+    for v in some:
+        for answer, share in v.shares.items():
+            shares[answer] += share * v.questions / total
+    return shares
+
+
+def _last(some: list[Vitals], questions: int) -> list[Vitals]:
+    """The fewest last batches with that many questions."""
+    while sum(v.questions for v in some[1:]) >= questions:
+        some = some[1:]
+    return some
