@@ -89,6 +89,8 @@ class JointTrainer(PeerRepositories, _BaseTrainer):
     ):
         check_hub_strategy(args)
         check_launch(args)
+        if args.ddp_find_unused_parameters is None:
+            args.ddp_find_unused_parameters = False  # transformers would search every peer's graph for them
         self.specs = specs
         self.results: RunResults | None = None  # set it once they are measured: the model cards show them
         self.dataset_name: str | None = None  # for the model cards; else the name in `results`

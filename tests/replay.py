@@ -3,7 +3,7 @@
     python tests/replay.py FOLDER 1 2 4     # one process records, two and four replay; they are forked, import once
     accelerate launch ... tests/replay.py FOLDER            # the processes of a launcher replay what was recorded
 
-`FOLDER/<kind>-<world>-<rank>.pt` (`launched-...` under a launcher) holds the trained tensors of every peer, and the run's logs.
+`FOLDER/<kind>-<world>-<rank>.pt` (`launched-...` under a launcher) holds the trained tensors and the logs.
 """
 
 import os
@@ -68,7 +68,7 @@ def build(folder: Path, kind: str, world: int):
         save_steps=2,
         report_to="none",
         disable_tqdm=True,
-        gradient_checkpointing=False,
+        gradient_checkpointing=kind == "full",
         **KINDS[kind],
     )
     rows = [{"prompt": [{"role": "user", "content": row["question"]}]} for row in tiny_questions("train", 12)]
