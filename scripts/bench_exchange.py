@@ -28,7 +28,7 @@ from pst_rl import PSTConfig, PSTTrainer
 from pst_rl.tiny import TINY_PEERS, tiny_questions
 
 OURS = {"gather.py": "questions and answers", "weights.py": "PMI", "scorer.py": "scores"}
-KINDS = [*OURS.values(), "TRL's logs and metrics", "clipping and loop", "buffers", "gradients"]
+KINDS = [*OURS.values(), "TRL's logs and metrics", "the rest", "buffers", "gradients"]
 
 
 class SentBytes:
@@ -68,7 +68,7 @@ def purpose() -> str:
         if "trl" in path.parts:
             return "TRL's logs and metrics"
         frame = frame.f_back
-    return "clipping and loop"
+    return "the rest"
 
 
 class CountingTrainer(PSTTrainer):
