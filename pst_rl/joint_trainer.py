@@ -24,6 +24,7 @@ from pst_rl.config import PSTConfig
 from pst_rl.hub import PeerRepositories, check_hub_strategy, repository_arguments
 from pst_rl.peer_trainer import PAPER, PeerTrainer
 from pst_rl.peers import PeerSpec
+from pst_rl.placement import check_launch
 from pst_rl.rewards import Stateful
 
 if TYPE_CHECKING:
@@ -87,7 +88,9 @@ class JointTrainer(PeerRepositories, _BaseTrainer):
         **kwargs,
     ):
         check_hub_strategy(args)
-        refuse_sharding(args)
+        check_launch(args)
+        if args.ddp_find_unused_parameters is None:
+            args.ddp_find_unused_parameters = False  # transformers would search every peer's graph for them
         self.specs = specs
         self.results: RunResults | None = None  # set it once they are measured: the model cards show them
         self.dataset_name: str | None = None  # for the model cards; else the name in `results`
@@ -205,6 +208,7 @@ class JointTrainer(PeerRepositories, _BaseTrainer):
         inside = self._step % self.micro_steps_per_generation != 0
         torch.save(
             {
+                "processes": self.accelerator.num_processes,
                 "parts": {name: part.state_dict() for name, part in self.stateful_parts().items()},
                 "tokens_seen": {name: peer.state.num_input_tokens_seen for name, peer in self.peers.items()},
                 "entropy": {n: (p.entropy_coef, p._last_world_entropy) for n, p in self.peers.items()},
@@ -237,6 +241,13 @@ class JointTrainer(PeerRepositories, _BaseTrainer):
         with open(os.path.join(checkpoint, "trainer_state.json")) as file:
             self._step = json.load(file)["global_step"] * self.args.gradient_accumulation_steps
         state = torch.load(path, map_location=self.args.device, weights_only=True)
+        running = self.accelerator.num_processes
+        if (written := state.get("processes", running)) != running:  # older checkpoints do not say
+            raise ValueError(
+                f"{checkpoint} was written by {written} process(es), but this run has {running}: each process's data "
+                f"and random state would not fit. Resume with --num_processes {written}, or start a new run from its "
+                "models."
+            )
         parts = self.stateful_parts()
         if missing := sorted(set(parts) - set(state["parts"])):
             raise ValueError(
@@ -273,16 +284,3 @@ class JointTrainer(PeerRepositories, _BaseTrainer):
                 logs.update({f"{name}/{k}": v for k, v in peer_logs.items() if k not in ("epoch", "step")})
             logs.update(self.joint_logs())  # last: they cover all rows, where the peers may have been given fewer
         super().log(logs, start_time)
-
-
-def refuse_sharding(args: PSTConfig) -> None:
-    """DeepSpeed and FSDP shard one model per process group; several peers need one wrapper each."""
-    deepspeed = args.deepspeed or os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
-    fsdp = args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-    if deepspeed or fsdp:
-        kind = "DeepSpeed" if deepspeed else "FSDP"
-        raise ValueError(
-            f"{kind} is not supported: it wraps one model, and there are several peers. Launch with plain data "
-            "parallelism (`accelerate launch --multi_gpu`); if the peers do not fit, use --load-in-4bit --use-peft "
-            "and gradient checkpointing."
-        )
