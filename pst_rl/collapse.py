@@ -108,7 +108,9 @@ class CollapseMonitor(TrainerCallback):
         usual = max(before.values(), default=0.0)
         count = sum(v.questions for v in recent)
         if share - usual > max(0.1 * (1 - usual), 4 * math.sqrt(usual * (1 - usual) / count)):
-            signs.append(f"concentration: {100 * share:.0f} % of its answers are {answer!r}, {100 * usual:.0f} % before")
+            signs.append(
+                f"concentration: {100 * share:.0f} % of its answers are {answer!r}, {100 * usual:.0f} % before"
+            )
         for what, fell in (("parsed", 0.25), ("copying", -0.25)):
             old, new = (fmean(getattr(v, what) for v in some) for some in (start, recent))
             if (old - new) / fell > 1:

@@ -69,6 +69,8 @@ def build(folder: Path, kind: str, world: int):
         report_to="none",
         disable_tqdm=True,
         gradient_checkpointing=kind == "full",
+        shared_prompts=kind == "lora" and world > 1,  # several processes with these levers, one without
+        sort_micro_batches=kind == "lora" and world > 1,
         **KINDS[kind],
     )
     rows = [{"prompt": [{"role": "user", "content": row["question"]}]} for row in tiny_questions("train", 12)]

@@ -5,8 +5,10 @@ import torch
 from conftest import weights
 from helpers import chat
 
+from pst_rl.compaction import compact
 from pst_rl.live_scoring import CachedPair, fits, sum_logprobs_from_cache
 from pst_rl.micro_batches import filled_columns, sort_by_length
+from pst_rl.peer_update import PeerUpdate
 from pst_rl.scoring import sum_logprobs
 from pst_rl.shared_prompts import distinct_rows
 
@@ -153,6 +155,31 @@ def test_equal_ids_with_another_padding_are_other_rows():
     ids = torch.tensor([[0, 5], [0, 5], [0, 5]])
     rows, inverse = distinct_rows(ids, torch.tensor([[1, 1], [0, 1], [1, 1]]))
     assert rows.tolist() == [0, 1] and inverse.tolist() == [0, 1, 0]
+
+
+# ---- rows with zero advantage --------------------------------------------------------------------------------------
+
+
+def plain_update(rows, tokens):
+    return PeerUpdate(
+        inputs=[{"prompt": str(i)} for i in range(rows)],
+        prompt_ids=[[i] for i in range(rows)],
+        completion_ids=[[7] * tokens] * rows,
+        logprobs=None,
+        rewards={"r": [0.0] * rows},
+        weights=torch.ones(rows),
+    )
+
+
+def test_every_process_keeps_as_many_rows_as_the_one_that_needs_most(config):
+    settings = config(loss_type="dapo", num_generations=2, per_device_train_batch_size=8)
+    few = torch.tensor([1, 1, 0, 0, 0, 0, 0, 0], dtype=torch.bool)
+    many = torch.tensor([1, 1, 0, 0, 1, 1, 0, 1], dtype=torch.bool)
+    shares = []
+    compact(plain_update(8, 3), many, settings, lambda share: [shares.append(share)] and [share])
+    kept = compact(plain_update(8, 5), few, settings, lambda share: [share, *shares])
+    assert [row["prompt"] for row in kept.inputs] == ["0", "1", "2", "3", "4", "5"]  # its one group, and two to fill
+    assert kept.token_count == 8 * 3 + 8 * 5  # the normaliser counts all rows of both
 
 
 # ---- refused at construction ---------------------------------------------------------------------------------------

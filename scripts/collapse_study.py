@@ -1,0 +1,184 @@
+"""Is a planted collapse caught before it costs accuracy, and does a healthy run stay without alarms?
+
+    python scripts/collapse_study.py                       # docs/results/collapse.*: three runs at five seeds
+    python scripts/collapse_study.py --seeds 100 --split validation
+
+Each run trains the tiny peers with the demo's budget and the monitor of `pst_rl.collapse`, and measures the greedy
+accuracy of every peer on held-out questions after every generation batch. Planted are a reward that pays for one
+constant answer, and a sequential rollout whose reward pays for repeating the peer before.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+from compare_report import pipe_table
+from reward_schemes import BUDGET
+from run_jobs import Job, result_file, run_jobs
+from transformers import TrainerCallback
+
+from pst_rl import PSTConfig, PSTTrainer, load_questions
+from pst_rl.records import Group, Rewards
+from pst_rl.tiny import TINY_PEERS
+
+CONSTANT = "7"
+BUDGET = BUDGET | {"max_steps": 40, "logging_steps": 4, "on_collapse": "warn"}
+
+
+class ConstantAnswer:
+    """Planted: 1 for the answer 7, whatever the question is."""
+
+    name = "constant_answer"
+
+    def __call__(self, group: Group) -> Rewards:
+        return _paid(group, lambda p, q, g: group.responses[p][q][g].key == CONSTANT)
+
+
+class RepeatsThePeerBefore:
+    """Planted: 1 for the answer of the peer before in the chain; the first speaker is paid for the last one's."""
+
+    name = "repeats_the_peer_before"
+
+    def __call__(self, group: Group) -> Rewards:
+        def repeats(p: int, q: int, g: int) -> bool:
+            order = group.order[q]
+            other = order[order.index(p) - 1]
+            key = group.responses[p][q][g].key
+            return key is not None and key == group.responses[other][q][g].key
+
+        return _paid(group, repeats)
+
+
+def _paid(group: Group, pays) -> Rewards:
+    values = torch.zeros(group.shape)
+    for p, q, g, _ in group.cells():
+        values[p, q, g] = float(pays(p, q, g))
+    return Rewards(values, torch.zeros(group.shape, dtype=torch.bool))
+
+
+RUNS = {
+    "healthy: majority": ({}, None),
+    "planted: one constant answer": ({}, ConstantAnswer),
+    "planted: repeating the peer before": ({"context": "sequential", "peer_context": "answers"}, RepeatsThePeerBefore),
+    "healthy: majority, sequential": ({"context": "sequential", "peer_context": "answers"}, None),
+}
+
+
+class Accuracy(TrainerCallback):
+    """Measures all peers after every generation batch."""
+
+    def __init__(self):
+        self.trainer: PSTTrainer | None = None
+        self.rows: list[dict] = []
+
+    def measure(self, step: int) -> None:
+        metrics = self.trainer.measure(samples=0).metrics()
+        self.rows.append({"step": step} | {name: metrics[f"{name}/accuracy"] for name in self.trainer.peers})
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.measure(0)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step % args.steps_per_generation == 0:
+            self.measure(state.global_step)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", nargs="+", default=list(RUNS), choices=list(RUNS), metavar="RUN")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--split", default="test", choices=["validation", "test"])
+    parser.add_argument("--questions", type=int, default=300)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--out", type=Path, default=Path("runs/collapse"))
+    parser.add_argument("--docs", type=Path, default=Path("docs/results"))
+    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=JSON", help="change the shared budget")
+    args = parser.parse_args(arguments)
+    args.budget = BUDGET | {name: json.loads(value) for name, value in (item.split("=", 1) for item in args.set)}
+    args.out = args.out / args.split
+    failed = run_jobs([make_job(run, seed, args) for seed in args.seeds for run in args.runs], args.jobs)
+    write_report(args)
+    return 1 if failed else 0
+
+
+def make_job(run: str, seed: int, args: argparse.Namespace) -> Job:
+    def work() -> dict:
+        settings, reward = RUNS[run]
+        accuracy = Accuracy()
+        trainer = PSTTrainer(
+            {name: str(folder) for name, folder in TINY_PEERS.items()},
+            PSTConfig(output_dir=str(args.out / "scratch" / f"{run}{seed}"), seed=seed, **args.budget | settings),
+            train_dataset=load_questions("tiny", split="train"),
+            eval_dataset=load_questions("tiny", split=args.split, limit=args.questions),
+            reward_providers=None if reward is None else [reward()],
+            callbacks=[accuracy],
+        )
+        accuracy.trainer = trainer
+        trainer.train()
+        return {"run": run, "seed": seed, "alarms": trainer.collapse.alarms, "accuracy": accuracy.rows}
+
+    return Job(
+        f"{run}, seed {seed}", result_file(args.out, run, seed), work, lambda r: loss(r, len(r["accuracy"]) - 1)
+    )
+
+
+def mean_accuracy(row: dict) -> float:
+    return 100 * fmean(value for name, value in row.items() if name != "step")
+
+
+def loss(result: dict, row: int) -> float:
+    """Points of mean accuracy lost up to a measurement, from the start."""
+    return mean_accuracy(result["accuracy"][0]) - mean_accuracy(result["accuracy"][row])
+
+
+def at_alarm(result: dict) -> tuple[int, float] | None:
+    """Step of the first alarm, and the points lost when it was raised."""
+    if not result["alarms"]:
+        return None
+    step = int(result["alarms"][0].split()[1].rstrip(":"))
+    seen = [row for row, measured in enumerate(result["accuracy"]) if measured["step"] <= step]
+    return step, loss(result, seen[-1])
+
+
+def write_report(args: argparse.Namespace) -> None:
+    """collapse.json and .md."""
+    rows, results = [], []
+    for run in args.runs:
+        files = [result_file(args.out, run, seed) for seed in args.seeds]
+        done = [json.loads(file.read_text()) for file in files if file.is_file()]
+        results += done
+        if not done:
+            continue
+        alarms = [found for result in done if (found := at_alarm(result)) is not None]
+        end = [loss(result, len(result["accuracy"]) - 1) for result in done]
+        steps = ", ".join(str(step) for step, _ in alarms) or "none"
+        lost = ", ".join(f"{points:+.1f}" for _, points in alarms) or "-"
+        rows.append([run, f"{len(alarms)} of {len(done)}", steps, lost, ", ".join(f"{p:+.1f}" for p in end)])
+    args.docs.mkdir(parents=True, exist_ok=True)
+    settings = {"split": args.split, "questions": args.questions}
+    (args.docs / "collapse.json").write_text(json.dumps(settings | {"runs": results}, indent=1) + "\n")
+    table = "\n".join(pipe_table(HEADS, rows))
+    text = INTRODUCTION.format(questions=args.questions, split=args.split) + "\n" + table + "\n"
+    (args.docs / "collapse.md").write_text(text)
+    print(text)
+
+
+HEADS = ("run", "alarms", "at step", "points lost at the alarm", "points lost at the end")
+INTRODUCTION = """# Planted collapses
+
+Written by `python scripts/collapse_study.py`; do not edit. What the monitor watches: [trust](../trust.md).
+
+The tiny peers, 40 updates, mean greedy accuracy on {questions} {split} questions; one number for each seed. Points lost
+are from the start; a negative number is a gain.
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

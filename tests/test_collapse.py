@@ -1,0 +1,169 @@
+"""The monitor of collapse: what a batch's vitals are, which of them raise an alarm, and what happens then."""
+
+from types import SimpleNamespace
+
+import pytest
+from conftest import same, weights
+from helpers import group, response
+from transformers import TrainerControl
+
+from pst_rl.collapse import CollapseMonitor
+from pst_rl.records import Rewards
+from pst_rl.vitals import agreement_beyond_chance, vitals
+
+
+def answered(answers, block=0, **fields):
+    return group(answers, block=block, **fields)
+
+
+# ---- vitals --------------------------------------------------------------------------------------------------------
+
+
+def test_shares_are_means_over_questions_and_unparsed_samples_count():
+    seen = vitals(answered([[["1", "1"], ["2", None]]]))["a"]
+    assert seen.shares == {"1": 0.5, "2": 0.25}
+    assert (seen.questions, seen.parsed) == (2, 0.75)
+
+
+def test_a_constant_answer_agrees_with_itself_everywhere():
+    assert vitals(answered([[["7", "7"], ["7", "7"]]]))["a"].shuffled_agreement == 1.0
+    assert vitals(answered([[["1", "1"], ["2", "2"]]]))["a"].shuffled_agreement == 0.5
+
+
+def test_copying_is_agreement_within_chains_beyond_that_across():
+    first, copies, alone = ["1", "2", "3"], ["1", "2", "3"], ["1", "1", "1"]
+    copied = vitals(answered([[first], [copies]]))
+    assert (copied["a"].copying, copied["b"].copying) == (0.0, 1.0)
+    assert vitals(answered([[first], [alone]]))["b"].copying == 0.0
+
+
+def test_agreement_beyond_chance_gives_a_constant_answer_nothing():
+    assert agreement_beyond_chance(answered([[["7", "7"], ["7", "7"]]])) == 0.0
+    assert agreement_beyond_chance(answered([[["1", "1"], ["2", "2"]]])) == 0.5
+
+
+# ---- alarms --------------------------------------------------------------------------------------------------------
+
+
+class Run:
+    """A monitor that is shown groups and logs, without a trainer."""
+
+    def __init__(self, action="warn", peers=("a",)):
+        self.trainer = SimpleNamespace(last_group=None, peers=dict.fromkeys(peers))
+        self.monitor = CollapseMonitor(self.trainer, action)
+        self.control = TrainerControl()
+        self.state = SimpleNamespace(global_step=0, best_model_checkpoint=None)
+        self.args = SimpleNamespace(output_dir="out")
+
+    def show(self, *groups):
+        for shown in groups:
+            self.state.global_step += 1
+            self.trainer.last_group = shown
+            self.monitor.on_step_end(self.args, self.state, self.control)
+        return self.monitor.alarms
+
+    def log(self, **logs):
+        self.state.global_step += 1
+        logs = {f"a/{name}": value for name, value in logs.items()}
+        self.monitor.on_log(self.args, self.state, self.control, logs)
+        return self.monitor.alarms
+
+
+def batch(block, constant=0, length=10, parsed=64):
+    """64 questions with different answers, of which the first `constant` are answered 7."""
+    answers = ["7" if q < constant else str(1000 + q) for q in range(64)]
+    rows = [[response(a if q < parsed else None, length=length)] * 2 for q, a in enumerate(answers)]
+    return answered([rows], block=block)
+
+
+def test_a_constant_answer_is_named_once():
+    alarms = Run().show(batch(0), batch(1, constant=20), batch(2, constant=40))
+    assert alarms == ["step 2: a: concentration: 31 % of its answers are '7', 2 % before"]
+
+
+@pytest.mark.parametrize("change", [{"constant": 4}, {"length": 20}, {"parsed": 56}])
+def test_small_changes_raise_no_alarm(change):
+    assert Run().show(batch(0), batch(1, **change)) == []
+
+
+def test_small_batches_are_judged_together():
+    few = [answered([[["7"] * 4] * 4], block=block) for block in range(15)]
+    run = Run()
+    assert run.show(answered([[[str(i)] * 4 for i in range(64)]], block=99), few[0]) == []  # 4 of 68 questions
+    assert len(run.show(*few[1:])) == 1
+
+
+@pytest.mark.parametrize(("change", "sign"), [({"parsed": 40}, "parsed"), ({"length": 31}, "length")])
+def test_other_signs_are_named(change, sign):
+    assert f"a: {sign}" in Run().show(batch(0), batch(1, **change))[0]
+
+
+def test_exploding_entropy_and_norms_are_named_and_falling_entropy_is_not():
+    run = Run()
+    assert [run.log(entropy=e, grad_norm=1.0) for e in (0.5, 0.1, 0.01, 0.01, 0.01)][-1] == []
+    assert run.log(entropy=0.02, grad_norm=30.0) == []  # one large norm is none
+    run.log(grad_norm=30.0)
+    assert "update norm" in run.log(grad_norm=30.0)[0]
+    assert "entropy" in run.log(entropy=1.6)[1]
+
+
+def test_stop_ends_training_and_warn_does_not():
+    for action, stops in (("warn", False), ("stop", True)):
+        run = Run(action)
+        run.show(batch(0), batch(1, constant=40))
+        assert run.control.should_training_stop is stops
+
+
+def test_unknown_action_is_refused():
+    with pytest.raises(ValueError, match="on_collapse must be"):
+        Run("panic")
+
+
+def test_state_survives_a_checkpoint():
+    run, resumed = Run(), Run()
+    run.show(batch(0))
+    run.log(entropy=0.5, grad_norm=1.0)
+    resumed.state.global_step = run.state.global_step
+    resumed.monitor.load_state_dict(run.monitor.state_dict())
+    assert resumed.show(batch(1, constant=20)) == run.show(batch(1, constant=20))
+
+
+# ---- in a run ------------------------------------------------------------------------------------------------------
+
+
+def constant(group):
+    """Pays for one answer, whatever the question is."""
+    import torch
+
+    values = torch.zeros(group.shape)
+    for p, q, g, r in group.cells():
+        values[p, q, g] = float((r.key or "").startswith("1"))
+    return Rewards(values, torch.zeros(group.shape, dtype=torch.bool))
+
+
+def test_restored_peers_are_those_of_the_best_checkpoint(trainer, monkeypatch):
+    run = trainer(
+        max_steps=3, save_strategy="steps", save_steps=1, on_collapse="restore", pmi="off", reward_providers=[constant]
+    )
+    monkeypatch.setattr(
+        run.collapse, "_signs", lambda name: ["concentration: planted"] if run.state.global_step == 3 else []
+    )
+    kept = {}
+    save = run._save_checkpoint
+
+    def remember(model, trial):
+        kept[run.state.global_step] = {name: weights(peer.model) for name, peer in run.peers.items()}
+        save(model, trial)
+
+    monkeypatch.setattr(run, "_save_checkpoint", remember)
+    run.train()
+    step = int(run.collapse.best[1].rsplit("-", 1)[1])
+    assert step in (1, 2)  # saved before the alarm
+    assert all(same(kept[step][name], weights(peer.model)) for name, peer in run.peers.items())
+    assert not same(kept[3]["llama"], kept[step]["llama"])
+
+
+def test_healthy_run_raises_no_alarm(trainer):
+    run = trainer(max_steps=3)
+    run.train()
+    assert run.collapse.alarms == []
