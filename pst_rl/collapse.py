@@ -48,7 +48,7 @@ class CollapseMonitor(TrainerCallback):
     """
 
     def __init__(self, trainer: PSTTrainer, action: str = "warn"):
-        if action not in ("warn", "stop", "restore"):
+        if action not in ("off", "warn", "stop", "restore"):
             raise ValueError(f"on_collapse must be 'off', 'warn', 'stop' or 'restore', got {action!r}.")
         self.trainer = trainer
         self.action = action
@@ -128,13 +128,14 @@ class CollapseMonitor(TrainerCallback):
         if self.action != "warn":
             control.should_training_stop = True
 
-    def restore(self) -> str | None:
-        """Loads the best checkpoint after an alarm, if there is one, and returns its folder."""
-        if self.action != "restore" or not self.alarms or self.best is None:
-            return None
+    def on_train_end(self, args, state, control, **kwargs):
+        if self.action != "restore" or not self.alarms:
+            return
+        if self.best is None:
+            logger.warning("No checkpoint was saved before the alarm: the peers stay as they are now.")
+            return
         self.trainer._load_from_checkpoint(self.best[1])
         logger.warning("Restored %s, the best checkpoint before the alarm.", self.best[1])
-        return self.best[1]
 
     # ---- checkpoints ----
 

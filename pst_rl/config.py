@@ -109,6 +109,12 @@ class PSTConfig(GRPOConfig):
             Compute PMI from the keys and values that sampling has left: only the targets are read, but the peers'
             caches stay in memory until PMI is known. Needs `shared_prefill` and the responder's own reasoning.
 
+        > Parameters that control what happens in a collapse
+
+        on_collapse (`str`, *optional*, defaults to `"warn"`):
+            What [`~pst_rl.collapse.CollapseMonitor`] does when a peer collapses: `"warn"`; `"stop"` training;
+            `"restore"` the best checkpoint by a label-free criterion and stop; `"off"`.
+
         > Parameters that control labels
 
         label_columns (`list[str]`, *optional*):
@@ -211,6 +217,9 @@ class PSTConfig(GRPOConfig):
         default=False, metadata={"help": "Compute PMI from the keys and values that sampling has left."}
     )
     update_last_peer: bool = field(default=True, metadata={"help": "Whether the peer that speaks last is updated."})
+    on_collapse: Literal["off", "warn", "stop", "restore"] = field(
+        default="warn", metadata={"help": "What to do when a peer collapses."}
+    )
     label_columns: list[str] | None = field(
         default=None, metadata={"help": "Columns taken off the data at construction; they serve metrics only."}
     )

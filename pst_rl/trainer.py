@@ -17,6 +17,7 @@ from accelerate.utils import gather_object
 
 from pst_rl import answers, metrics
 from pst_rl.aggregation import Aggregator
+from pst_rl.collapse import CollapseMonitor
 from pst_rl.compaction import compact
 from pst_rl.completions import completions_table, write_completions
 from pst_rl.config import PSTConfig
@@ -125,6 +126,9 @@ class PSTTrainer(JointTrainer):
         self.pmi_weights = PMIWeights(args, self.engines, weight_function)
         self._joint_metrics: dict[str, list[float]] = defaultdict(list)
         self.last_group: Group | None = None
+        self.collapse = CollapseMonitor(self, args.on_collapse)
+        if args.on_collapse != "off":
+            self.add_callback(self.collapse)
 
     # ---- the five hooks ----
 
@@ -371,4 +375,4 @@ class PSTTrainer(JointTrainer):
         parts = {f"provider/{name}": p for name, p in self.providers.items() if isinstance(p, Stateful)}
         if isinstance(self.aggregator, Stateful):
             parts["aggregator"] = self.aggregator
-        return parts | {"pmi_scale": self.pmi_weights.scale}
+        return parts | {"pmi_scale": self.pmi_weights.scale, "collapse": self.collapse}

@@ -31,7 +31,7 @@ class Vitals:
 
     @property
     def shuffled_agreement(self) -> float:
-        """Chance that samples of two different draws of a question agree: sum of squared shares. 1: one constant answer."""
+        """Chance that samples of two questions, drawn apart, agree: sum of squared shares; 1 for a constant answer."""
         return sum(share * share for share in self.shares.values())
 
 

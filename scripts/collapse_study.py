@@ -175,8 +175,8 @@ INTRODUCTION = """# Planted collapses
 
 Written by `python scripts/collapse_study.py`; do not edit. What the monitor watches: [trust](../trust.md).
 
-The tiny peers, 40 updates, mean greedy accuracy on {questions} {split} questions; one number for each seed. Points lost
-are from the start; a negative number is a gain.
+The tiny peers, 40 updates, mean greedy accuracy on {questions} {split} questions; one number for each seed. Points
+lost are from the start; a negative number is a gain.
 """
 
 

@@ -8,7 +8,6 @@ from helpers import group, response
 from transformers import TrainerControl
 
 from pst_rl.collapse import CollapseMonitor
-from pst_rl.records import Rewards
 from pst_rl.vitals import agreement_beyond_chance, vitals
 
 
@@ -131,19 +130,9 @@ def test_state_survives_a_checkpoint():
 # ---- in a run ------------------------------------------------------------------------------------------------------
 
 
-def constant(group):
-    """Pays for one answer, whatever the question is."""
-    import torch
-
-    values = torch.zeros(group.shape)
-    for p, q, g, r in group.cells():
-        values[p, q, g] = float((r.key or "").startswith("1"))
-    return Rewards(values, torch.zeros(group.shape, dtype=torch.bool))
-
-
 def test_restored_peers_are_those_of_the_best_checkpoint(trainer, monkeypatch):
     run = trainer(
-        max_steps=3, save_strategy="steps", save_steps=1, on_collapse="restore", pmi="off", reward_providers=[constant]
+        max_steps=3, save_strategy="steps", save_steps=1, on_collapse="restore", pmi="off", reward_providers=["random"]
     )
     monkeypatch.setattr(
         run.collapse, "_signs", lambda name: ["concentration: planted"] if run.state.global_step == 3 else []
