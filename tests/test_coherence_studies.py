@@ -36,6 +36,23 @@ def test_the_study_of_searches_knows_the_most_coherent_labelling(script, tmp_pat
     assert "## Clamped labels" in (tmp_path / "coherence_study.md").read_text()
 
 
+@pytest.mark.parametrize(("panel", "works", "fails"), [(0, 3.0, 1 / 3), (1, 0.5, 0.90625), (2, 0.0, 0.4), (3, 8, 0)])
+def test_coherence_finds_the_wanted_concept_on_one_side_of_the_turn(script, panel, works, fails):
+    theory = script("coherence_theory")
+    sampled = "Gibbs, best of 24 samples"
+    assert theory.run((panel, works, 0))[sampled] == 1.0
+    assert theory.run((panel, fails, 0))[sampled] < 0.75
+
+
+def test_the_theory_is_written_with_a_table_and_a_plot(script, tmp_path):
+    theory = script("coherence_theory")
+    accuracies = dict.fromkeys([theory.MOST_COHERENT, theory.ZERO_SHOT, *theory.SEARCHES], 0.75)
+    runs = {(p, v, s): accuracies for p, panel in enumerate(theory.PANELS) for v in panel.values for s in (0, 1)}
+    theory.write_report(runs, 2, tmp_path)
+    assert "| 0.25 | 75 (75 to 75) |" in (tmp_path / "coherence_theory.md").read_text()
+    assert (tmp_path / "coherence_theory.png").stat().st_size > 10_000
+
+
 def test_the_study_of_the_reward_trains_and_pairs_its_arms(script, tmp_path):
     study = script("icm_study")
     flags = [
