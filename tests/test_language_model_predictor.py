@@ -386,6 +386,37 @@ def test_unnormalised_scores_are_probabilities_among_all_tokens(predictor):
     assert same(asked.open().score([[3]])[0], logits.log_softmax(-1)[[first[0] for first in asked.words.first]])
 
 
+# Identity
+
+
+def test_the_same_model_is_known_again_and_others_are_not(predictor, tiny, tokenizer):
+    one, other = (AutoModelForCausalLM.from_pretrained(tiny["llama"]) for _ in range(2))
+    assert predictor(one).identity() == predictor(other).identity()
+    with torch.no_grad():
+        other.model.layers[0].mlp.up_proj.weight += 0.01  # fine-tuned in place, under the same name
+    differ = {name for name, value in predictor(one).identity().items() if value != predictor(other).identity()[name]}
+    assert differ == {"model"} and predictor(one).identity()["model"].startswith("llama (")
+
+
+@pytest.mark.parametrize(
+    ("options", "differs"),
+    [
+        ({"prompts": [*PROMPTS[1:], "1"]}, "prompts"),
+        ({"words": (("0", "2"), ("1",))}, "label_words"),
+        ({"separator": "\n\n"}, "separator"),
+        ({"max_tokens": 60}, "max_tokens"),
+        ({"normalise": False}, "normalise"),
+    ],
+)
+def test_what_changes_scores_changes_the_identity(predictor, options, differs):
+    plain, changed = predictor().identity(), predictor(**options).identity()
+    assert [name for name in plain if plain[name] != changed[name]] == [differs]
+
+
+def test_how_fast_it_reads_does_not_change_the_identity(predictor):
+    assert predictor().identity() == predictor(batch_size=3).identity()
+
+
 # What cannot work
 
 

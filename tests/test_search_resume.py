@@ -11,7 +11,7 @@ from random import Random
 import pytest
 from search_helpers import SEARCHERS, Breaking, Broken, Watched
 
-from pst_rl.coherence.constraints import AtMostOne, ExactlyOne
+from pst_rl.coherence.constraints import AtMostOne, ExactlyOne, OneAnswer, Pairwise
 from pst_rl.coherence.problem import Problem
 from pst_rl.coherence.search import Gibbs
 from pst_rl.coherence.search.state import FILE, State, pack, unpack
@@ -146,8 +146,8 @@ def test_a_killed_process_can_be_taken_over(tmp_path):
         (replace(SEARCH, temperature=0.5), PROBLEM, 0, "temperature is 1.0 there and 0.5 here"),
         (replace(SEARCH, sweeps=9), PROBLEM, 1, "sweeps is 5 there and 9 here; seed is 0 there and 1 here"),
         (SEARCHERS["bootstrap"], PROBLEM, 0, "method is 'gibbs' there and 'bootstrap' here"),
-        (SEARCH, replace(PROBLEM, clamped={3: 0}), 0, "clamped is .* there"),
-        (SEARCH, replace(PROBLEM, constraints=()), 0, r"constraints is '2 .*' there and '0 .*' here"),
+        (SEARCH, replace(PROBLEM, clamped={3: 0}), 0, r"clamped\[0\] is \[3, 1\] there and \[3, 0\] here"),
+        (SEARCH, replace(PROBLEM, constraints=()), 0, "constraints has 2 entries there and 0 here"),
     ],
 )
 def test_the_state_of_another_search_is_refused(other, problem, seed, difference, tmp_path):
@@ -156,6 +156,38 @@ def test_the_state_of_another_search_is_refused(other, problem, seed, difference
     with pytest.raises(ValueError, match=difference):
         other.search(made(), problem, seed=seed, folder=tmp_path)
     assert (tmp_path / FILE).read_text() == before
+
+
+def held(rule):
+    """A problem in which only the content of one constraint can differ."""
+    return replace(PROBLEM, constraints=(PROBLEM.constraints[0], rule))
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        (OneAnswer((4, 5), answers=("5", "7")), OneAnswer((4, 5), answers=("5", "5"))),
+        (AtMostOne((4, 5), value=1), AtMostOne((4, 5), value=0)),
+        (Pairwise((4, 5), rule=lambda a, b: a <= b), Pairwise((4, 5), rule=lambda a, b: a >= b)),
+    ],
+)
+def test_the_state_under_other_rules_of_the_same_items_is_refused(there, here, tmp_path):
+    SEARCH.search(made(), held(there), folder=tmp_path)
+    with pytest.raises(
+        ValueError, match=rf"constraints\[1\] is .{type(there).__name__}\(items=\(4, 5\).* there and .* here"
+    ):
+        SEARCH.search(made(), held(here), folder=tmp_path)
+
+
+def test_the_same_rule_written_again_is_the_same(tmp_path):
+    whole = SEARCH.search(made(), held(Pairwise((4, 5), rule=lambda a, b: a <= b)), folder=tmp_path)
+    assert SEARCH.search(made(), held(Pairwise((4, 5), rule=lambda a, b: not a > b)), folder=tmp_path) == whole
+
+
+def test_the_state_of_another_predictor_is_refused(tmp_path):
+    SEARCH.search(made(), PROBLEM, folder=tmp_path)
+    with pytest.raises(ValueError, match="concepts is '.*' there and '.*' here"):
+        SEARCH.search(Watched(*EASY, agree=4.0), PROBLEM, folder=tmp_path)
 
 
 def test_the_state_of_a_problem_of_another_size_is_refused(tmp_path):

@@ -129,7 +129,7 @@ class Label:
             raise ValueError(f"--seeds must be different numbers, at least one, got {self.seeds}.")
         claims = self.load()
         check_formats(claims, self.formats)
-        check_spec(PeerSpec(self.model, name=self.model))
+        check_spec(PeerSpec(self.model))
         options = self._method_options()
         folder = self._folder(claims)
         from pst_rl.coherence import card  # only now, as it loads PEFT
@@ -240,7 +240,8 @@ class Label:
 
         folder = Path(self.output_dir)
         settings = {name: value for name, value in asdict(self).items() if name not in _FREE}
-        settings["claims"] = hashlib.sha256(json.dumps([claims.prompts, claims.groups]).encode()).hexdigest()[:16]
+        content = [claims.prompts, claims.groups, claims.problem.description()]
+        settings["claims"] = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
         settings = json.loads(json.dumps(settings))
         path = folder / SETTINGS
         if not path.exists():

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
-from pst_rl.coherence.predictor import Context, Demo, Predictor
+from pst_rl.coherence.predictor import Context, Demo, Predictor, digest
 
 Counts = tuple[int, ...]
 
@@ -58,6 +59,10 @@ class ConceptMixture(Predictor):
             math.log(prior) - _log_beta(a, b)
             for prior, a, b in zip(self.prior, self.agree, self.disagree, strict=True)
         ]
+
+    def identity(self) -> dict[str, Any]:
+        concepts = [self.concepts, self.prior, self.agree, self.disagree]
+        return super().identity() | {"concepts": digest(concepts)}
 
     def open(self) -> Context:
         return _Counts(self, [(0,) * (len(self.prior) + 1)])
