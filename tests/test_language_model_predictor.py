@@ -26,6 +26,7 @@ from transformers import (
 
 from pst_rl.coherence.language_model import LanguageModelPredictor
 from pst_rl.coherence.scores import coherence, leave_one_out, leave_one_out_naive, score_given, sweep
+from pst_rl.coherence.templates import Template
 
 WORDS = (("0",), ("1",))
 PROMPTS = [f"{'ab' * (i % 4)}{i}+{3 * i}={'?' * (1 + i % 3)}" for i in range(13)]  # of different lengths
@@ -352,6 +353,15 @@ def test_a_split_word_is_known_by_its_first_token_and_shown_whole(predictor):
 def test_words_that_begin_alike_are_refused_by_name(predictor):
     with pytest.raises(ValueError, match="'zzq' and 'zzy' begin with the same token"):
         predictor(words=(("zzq",), ("zzy",)))
+
+
+def test_a_default_variant_that_begins_like_another_label_is_left_out(predictor):
+    names = Template("{claim}", ("0", "zz1", "ZZ")).label_words  # " zz" would be told from neither
+    assert names[2] == (" ZZ", " zz")
+    words = [tuple(type(word)(word.strip()) for word in variants) for variants in names]
+    assert predictor(words=words).words.words == (("0",), ("zz1",), ("ZZ",))
+    with pytest.raises(ValueError, match="'zz1' and 'zz' begin with the same token"):
+        predictor(words=[tuple(map(str, variants)) for variants in words])
 
 
 def test_demonstrations_are_written_with_the_first_variant(predictor, tokenizer):

@@ -9,11 +9,12 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from search_helpers import SEARCHERS, Breaking, Broken, Watched
+from search_helpers import SEARCHERS, Breaking, Broken, Histories, Watched
 
 from pst_rl.coherence.constraints import AtMostOne, ExactlyOne, OneAnswer, Pairwise
+from pst_rl.coherence.predictor import Predictor
 from pst_rl.coherence.problem import Problem
-from pst_rl.coherence.search import Gibbs
+from pst_rl.coherence.search import FoldICM, Gibbs
 from pst_rl.coherence.search.state import FILE, State, pack, unpack
 
 EASY = ([[1, 0, 1, 1, 0, 0, 1, 0], [0, 0, 1, 0, 0, 1, 0, 1]], [0.55, 0.45])
@@ -57,6 +58,28 @@ def test_broken_off_at_any_of_20_moments_it_ends_the_same(searcher, tmp_path):
     whole = searcher.search(model, PROBLEM, seed=5)
     moments = Random(0).sample(range(1, model.calls), 20)
     for moment in moments:
+        folder = tmp_path / str(moment)
+        assert broken_off(searcher, folder, moment, seed=5)
+        assert searcher.search(made(), PROBLEM, seed=5, folder=folder) == whole
+
+
+class Trained(Predictor):
+    """Stands for a model fine-tuned on labelled items: it has read them as a context."""
+
+    def __init__(self, base, demos):
+        self.base, self.demos, self.tokens = base, tuple(demos), len(demos)
+        self.n_items, self.n_labels = base.n_items, base.n_labels
+
+    def open(self):
+        return Histories(self.base, [self.demos])
+
+
+def test_folds_broken_off_at_any_of_20_moments_end_the_same(tmp_path, monkeypatch):
+    folds = "pst_rl.coherence.search.folds.fine_tuned"
+    monkeypatch.setattr(folds, lambda predictor, demos, *options, **more: Trained(predictor, demos))
+    searcher, model = FoldICM(folds=3, rounds=3, start="few", initial=3), made()
+    whole = searcher.search(model, PROBLEM, seed=5)
+    for moment in Random(0).sample(range(1, model.calls), 20):
         folder = tmp_path / str(moment)
         assert broken_off(searcher, folder, moment, seed=5)
         assert searcher.search(made(), PROBLEM, seed=5, folder=folder) == whole
