@@ -153,5 +153,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        print("Interrupted. The same command goes on: with the search where it was, or the training.", file=sys.stderr)
+        print("Interrupted. The same command goes on with the search, and begins a training anew.", file=sys.stderr)
         sys.exit(130)

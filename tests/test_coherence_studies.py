@@ -53,6 +53,25 @@ def test_the_theory_is_written_with_a_table_and_a_plot(script, tmp_path):
     assert (tmp_path / "coherence_theory.png").stat().st_size > 10_000
 
 
+def test_claims_of_real_text_go_through_a_search_and_gold_changes_only_the_accuracy(script, tmp_path):
+    study, reports = script("coherence_claims"), []
+    for name, other in (("a", 0), ("b", 1)):
+        claims = [{"question": f"q{i // 2}", "claim": f"c{i}", "label": (i + other) % 2} for i in range(8)]
+        texts = {"x": "#### 1", "y": "#### 2"}
+        answers = [{"question": f"q{i}", "answer": str(1 + other), "responses": texts} for i in range(4)]
+        files = [tmp_path / f"{name}_claims.jsonl", tmp_path / f"{name}_answers.jsonl"]
+        for file, rows in zip(files, (claims, answers), strict=True):
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        flags = ["--items", "8", "--methods", "bootstrap", "zero-shot", "--docs", str(tmp_path)]
+        assert study.main(["--data", *map(str, files), *flags]) == 0
+        reports.append(json.loads((tmp_path / "coherence_claims.json").read_text())["data"])
+    assert [data["rules"] for data in reports[0]] == [0, 4]
+    for a, b in zip(*reports, strict=True):
+        for one, two in zip(a["rows"], b["rows"], strict=True):
+            assert one["accuracy"] + two["accuracy"] == 1
+            assert all(one[key] == two[key] for key in ("coherence", "contradictions", "units", "tokens"))
+
+
 def test_the_study_of_the_reward_trains_and_pairs_its_arms(script, tmp_path):
     study = script("icm_study")
     flags = [
