@@ -150,4 +150,8 @@ def show(what: str, found: "Accuracy | None") -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("Interrupted. The same command goes on with the search, and begins a training anew.", file=sys.stderr)
+        sys.exit(130)

@@ -155,17 +155,17 @@ def load_questions(
     if source == "tiny":
         rows = _tiny_rows(split, limit, seed)
         question_column, answer_column = "question", "answer"
-    elif source not in PRESETS and _is_file(source):
-        rows = _pick_split({"train": _load_file(Path(source).expanduser())}, source, split)
+    elif source not in PRESETS and is_file(source):
+        rows = pick_split({"train": load_file(Path(source).expanduser())}, source, split)
     else:
-        preset, hub_id, config = _find_on_hub(source)
-        rows = _load_hub(hub_id, config)
+        preset, hub_id, config = find_on_hub(source)
+        rows = load_hub(hub_id, config)
         if preset:
             question_column, answer_column = question_column or preset.question, answer_column or preset.answer
-        rows = _pick_split(rows, source, split, question_column)
+        rows = pick_split(rows, source, split, question_column)
 
-    question_column = _pick_column(rows, source, question_column, QUESTION_COLUMNS, "question_column")
-    answer_column = _pick_column(rows, source, answer_column, ANSWER_COLUMNS, "answer_column", required=False)
+    question_column = pick_column(rows, source, question_column, QUESTION_COLUMNS, "question_column")
+    answer_column = pick_column(rows, source, answer_column, ANSWER_COLUMNS, "answer_column", required=False)
     questions = _read_questions(rows, source, question_column)
     answers = [read_gold(value) for value in rows[answer_column]] if answer_column else [None] * len(questions)
     return _build(source, *_thin_out(source, questions, answers, limit, seed), prompt_template)
@@ -216,13 +216,20 @@ def _tiny_rows(split: str | None, limit: int | None, seed: int) -> "Dataset":
     return Dataset.from_list(tiny_questions(split, limit or TINY_SIZES[split], seed))
 
 
-def _is_file(source: str) -> bool:
+def is_file(source: str) -> bool:
+    """Whether a source is meant as a file: it exists, has a known ending, or cannot be a Hub id."""
     path = Path(source).expanduser()
     hub_like = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?(:[\w.-]+)?", source)
     return path.exists() or path.suffix.lower() in FILE_FORMATS or not hub_like
 
 
-def _load_file(path: Path) -> "Dataset":
+def load_file(path: Path) -> "Dataset":
+    """The rows of a file in one of `FILE_FORMATS`; of CSV as text, unchanged.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it has another format, is empty or cannot be read.
+    """
     from datasets import Features, Value, load_dataset
     from datasets.exceptions import DatasetGenerationError
 
@@ -245,8 +252,12 @@ def _load_file(path: Path) -> "Dataset":
         raise ValueError(f"{path} has no questions that can be read as {path.suffix[1:]}: {cause}") from error
 
 
-def _find_on_hub(source: str) -> tuple[Preset | None, str, str | None]:
-    """Return the preset of a source, if it has one, its Hub id and its config."""
+def find_on_hub(source: str) -> tuple[Preset | None, str, str | None]:
+    """Return the preset of a source, if it has one, its Hub id and its config.
+
+    Raises:
+        ValueError: if it is no preset and no Hub id.
+    """
     if source in PRESETS:
         return PRESETS[source], PRESETS[source].hub_id, PRESETS[source].config
     hub_id, _, config = source.partition(":")
@@ -261,7 +272,12 @@ def _find_on_hub(source: str) -> tuple[Preset | None, str, str | None]:
     return None, hub_id, config or None
 
 
-def _load_hub(hub_id: str, config: str | None) -> "DatasetDict":
+def load_hub(hub_id: str, config: str | None) -> "DatasetDict":
+    """All splits of a dataset on the Hub.
+
+    Raises:
+        FileNotFoundError: if it is not there, is gated, or the Hub cannot be reached.
+    """
     from datasets import load_dataset
     from datasets.exceptions import DatasetNotFoundError
 
@@ -287,9 +303,14 @@ def _load_hub(hub_id: str, config: str | None) -> "DatasetDict":
         ) from error
 
 
-def _pick_split(
+def pick_split(
     splits: "dict[str, Dataset]", source: str, split: str | None, question_column: str | None = None
 ) -> "Dataset":
+    """One of several splits, "train" by default; a source with one split is divided by question (`hash_split`).
+
+    Raises:
+        ValueError: if there is no such split.
+    """
     if len(splits) > 1:
         split = split or "train"
         if split not in splits:
@@ -300,14 +321,19 @@ def _pick_split(
         return rows
     if split not in SPLIT_SHARES:
         raise ValueError(f"{source} has no split {split!r}; choose one of {', '.join(SPLIT_SHARES)}.")
-    column = _pick_column(rows, source, question_column, QUESTION_COLUMNS, "question_column")
+    column = pick_column(rows, source, question_column, QUESTION_COLUMNS, "question_column")
     questions = _read_questions(rows, source, column)
     return rows.select([index for index, text in enumerate(questions) if hash_split(text) == split])
 
 
-def _pick_column(
+def pick_column(
     rows: "Dataset", source: str, asked: str | None, known: Sequence[str], option: str, required: bool = True
 ) -> str | None:
+    """The column asked for, or else the first known one that is there; `None` if there is none and none is required.
+
+    Raises:
+        ValueError: if it is not there; the message names `option`, by which it can be set.
+    """
     present = rows.column_names
     column = asked or next((name for name in known if name in present), None)
     if (column is None and required) or (column is not None and column not in present):

@@ -126,14 +126,14 @@ def check_spec(spec: PeerSpec) -> None:
         )
     if isinstance(spec.model, PreTrainedModel):
         return
-    path = str(spec.model)
+    path, of = str(spec.model), f" of peer {spec.name!r}" if spec.name else ""
     if os.path.isdir(path):
         adapter = os.path.isfile(os.path.join(path, "adapter_config.json"))
         if not adapter and not os.path.isfile(os.path.join(path, "config.json")):
-            raise ValueError(f"The folder {path!r} of peer {spec.name!r} holds no model: config.json is missing.")
+            raise ValueError(f"The folder {path!r}{of} holds no model: config.json is missing.")
         return
     if path.startswith((".", "/", "~")) or path.count("/") > 1:
-        raise ValueError(f"The folder {path!r} of peer {spec.name!r} does not exist.")
+        raise ValueError(f"The folder {path!r}{of} does not exist.")
     check_hub_model(path, spec)
 
 
@@ -153,4 +153,5 @@ def check_hub_model(repo: str, spec: PeerSpec) -> None:
             advice = "it is not in the local cache and the Hub cannot be reached; give a local folder instead"
         else:
             advice = str(error).strip().splitlines()[0]
-        raise ValueError(f"Peer {spec.name!r}: cannot load {repo!r}: {advice}.") from error
+        of = f"Peer {spec.name!r}: cannot" if spec.name else "Cannot"
+        raise ValueError(f"{of} load {repo!r}: {advice}.") from error

@@ -26,6 +26,9 @@ class Watched(Predictor):
         self.n_items, self.n_labels = self.mixture.n_items, self.mixture.n_labels
         self.joints, self.calls = {}, 0
 
+    def identity(self):
+        return self.mixture.identity()
+
     def open(self):
         return Histories(self, [()])
 

@@ -394,3 +394,14 @@ def test_recorded_answers_become_claims(shared_data):
     claims = claims_from_responses(str(shared_data / "recorded_gsm8k.jsonl"))
     assert set(claims.gold) == {0, 1} and len(set(claims.groups)) == 200
     assert not claims.problem.violations(claims.gold)
+
+
+@pytest.mark.parametrize("name", ["truthfulqa_claims", "recorded_gsm8k"])
+def test_other_gold_labels_leave_real_claims_as_they_are(shared_data, name):
+    rows = [json.loads(line) for line in (shared_data / f"{name}.jsonl").read_text().splitlines()]
+    if name == "truthfulqa_claims":
+        options = {"group_column": "consistency_id", "group_rule": "at_most_one", "template": "truthfulness"}
+        a, b = (load_claims(r, **options) for r in (rows, [row | {"label": 1 - row["label"]} for row in rows]))
+    else:
+        a, b = map(claims_from_responses, (rows, [row | {"answer": "12345"} for row in rows]))
+    assert (a.prompts, a.rows, a.groups, a.problem) == (b.prompts, b.rows, b.groups, b.problem) and a.gold != b.gold

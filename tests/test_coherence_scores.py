@@ -95,6 +95,13 @@ def test_the_toys_conditional_is_a_ratio_of_joints():
     assert scores.tolist() == pytest.approx(expected, abs=1e-6)
 
 
+def test_each_concept_of_the_toy_may_have_its_own_reliability():
+    mixture = ConceptMixture([[1] * 4, [0, 1] * 2], [0.5, 0.5], agree=[900.0, 600.0], disagree=[100.0, 400.0])
+    of_first, of_second = (mixture.log_joint(list(enumerate(labels))) for labels in mixture.concepts)
+    assert math.exp(of_first) == pytest.approx((0.9**4 + 0.6**2 * 0.4**2) / 2, rel=0.01)
+    assert math.exp(of_second) == pytest.approx((0.9**2 * 0.1**2 + 0.6**4) / 2, rel=0.01)
+
+
 def test_the_toy_is_exchangeable():
     mixture, demos = toy(), list(enumerate([1, 0, 1, 1]))
     assert {round(mixture.log_joint(order), 9) for order in permutations(demos)} == {
@@ -110,6 +117,7 @@ def test_the_toy_is_exchangeable():
         ([[0, 2]], [1.0], {}, "L = 2"),
         ([[0, 1]], [0.9], {}, "sum to 1"),
         ([[0, 1]], [1.0], {"agree": 0.0}, "positive"),
+        ([[0, 1]], [1.0], {"agree": [8.0, 8.0]}, "one in all or per concept"),
     ],
 )
 def test_a_toy_that_does_not_fit_is_refused(concepts, prior, options, message):

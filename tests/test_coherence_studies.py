@@ -36,6 +36,42 @@ def test_the_study_of_searches_knows_the_most_coherent_labelling(script, tmp_pat
     assert "## Clamped labels" in (tmp_path / "coherence_study.md").read_text()
 
 
+@pytest.mark.parametrize(("panel", "works", "fails"), [(0, 3.0, 1 / 3), (1, 0.5, 0.90625), (2, 0.0, 0.4), (3, 8, 0)])
+def test_coherence_finds_the_wanted_concept_on_one_side_of_the_turn(script, panel, works, fails):
+    theory = script("coherence_theory")
+    sampled = "Gibbs, best of 24 samples"
+    assert theory.run((panel, works, 0))[sampled] == 1.0
+    assert theory.run((panel, fails, 0))[sampled] < 0.75
+
+
+def test_the_theory_is_written_with_a_table_and_a_plot(script, tmp_path):
+    theory = script("coherence_theory")
+    accuracies = dict.fromkeys([theory.MOST_COHERENT, theory.ZERO_SHOT, *theory.SEARCHES], 0.75)
+    runs = {(p, v, s): accuracies for p, panel in enumerate(theory.PANELS) for v in panel.values for s in (0, 1)}
+    theory.write_report(runs, 2, tmp_path)
+    assert "| 0.25 | 75 (75 to 75) |" in (tmp_path / "coherence_theory.md").read_text()
+    assert (tmp_path / "coherence_theory.png").stat().st_size > 10_000
+
+
+def test_claims_of_real_text_go_through_a_search_and_gold_changes_only_the_accuracy(script, tmp_path):
+    study, reports = script("coherence_claims"), []
+    for name, other in (("a", 0), ("b", 1)):
+        claims = [{"question": f"q{i // 2}", "claim": f"c{i}", "label": (i + other) % 2} for i in range(8)]
+        texts = {"x": "#### 1", "y": "#### 2"}
+        answers = [{"question": f"q{i}", "answer": str(1 + other), "responses": texts} for i in range(4)]
+        files = [tmp_path / f"{name}_claims.jsonl", tmp_path / f"{name}_answers.jsonl"]
+        for file, rows in zip(files, (claims, answers), strict=True):
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        flags = ["--items", "8", "--methods", "bootstrap", "zero-shot", "--docs", str(tmp_path)]
+        assert study.main(["--data", *map(str, files), *flags]) == 0
+        reports.append(json.loads((tmp_path / "coherence_claims.json").read_text())["data"])
+    assert [data["rules"] for data in reports[0]] == [0, 4]
+    for a, b in zip(*reports, strict=True):
+        for one, two in zip(a["rows"], b["rows"], strict=True):
+            assert one["accuracy"] + two["accuracy"] == 1
+            assert all(one[key] == two[key] for key in ("coherence", "contradictions", "units", "tokens"))
+
+
 def test_the_study_of_the_reward_trains_and_pairs_its_arms(script, tmp_path):
     study = script("icm_study")
     flags = [

@@ -1,7 +1,9 @@
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -151,6 +153,23 @@ def test_an_interrupted_run_says_how_to_resume(run, data, capsys):
     assert re.fullmatch(r"Interrupted\. Resume with: pst-rl label .*claims\.jsonl .* --resume\n", error)
 
 
+def test_a_killed_run_ends_with_the_same_labels(data, tmp_path, tiny):
+    flags = ["--method", "gibbs", "--method-options", '{"sweeps": 60}', "--limit", "6", "--template", "{claim}"]
+    command = ["label", data, "--model", tiny["llama"], *flags]
+    killed = tmp_path / "killed"
+    child = subprocess.Popen([sys.executable, "-m", "pst_rl.cli", *command, "--output-dir", str(killed)])
+    state, deadline = killed / "seed-0" / "search.json", time.monotonic() + 120
+    while not state.exists() or json.loads(state.read_text())["step"] < 2:
+        assert child.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL and not (killed / "labels.jsonl").exists()
+    assert cli.main([*command, "--output-dir", str(killed), "--resume"]) == 0
+    assert cli.main([*command, "--output-dir", str(tmp_path / "whole")]) == 0
+    for name in ("labels.jsonl", "sft.jsonl", "summary.json"):
+        assert (killed / name).read_text() == (tmp_path / "whole" / name).read_text()
+
+
 def test_a_finished_seed_is_not_searched_again(run):
     assert run(*BOOTSTRAP) == 0
     before = (run.folder / "labels.jsonl").read_text()
@@ -180,7 +199,7 @@ def refused(status, capsys):
         (["--method-options", "{"], "--method-options is no JSON"),
         (["--method-options", '{"alhpa": 3}'], "The method icm has no option 'alhpa': did you mean 'alpha'?"),
         (["--method-options", '{"alpha": -1}'], "`alpha` must be a number above 0, got -1"),
-        (["--model", "/no/folder"], "'/no/folder'.* does not exist"),
+        (["--model", "/no/folder"], "The folder '/no/folder' does not exist"),
         (["--claim-column", "clam"], "has no column 'clam'; it has question, claim, label"),
         (["--clamp", "17"], "clamp=17 labels were asked for, but 16"),
         (["--clamp", "known"], "has no column 'known'"),
@@ -188,10 +207,38 @@ def refused(status, capsys):
         (["--seeds", "0", "0"], "--seeds must be different"),
         (["--format", "preference", "--true-label", "Yes"], "set question_column, claim_column and true_label"),
         (["--push-to-hub", "a/b/c"], "Repo id must be"),
+        (["--label-names", "True"], "needs two or more labels"),
+        (["--clamp", "label", "--group-rule", "all_equal"], "group 'Is 0 even.' contradict its rule"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line(run, capsys, flags, message):
     assert re.search(message, refused(run(*flags), capsys))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--max-tokens", "8"], "Item 0 has a prompt of .* at most 7 fit the model. Shorten it or leave it out"),
+        (["--label-words", " zzq", " zzy"], "' zzq' and ' zzy' begin with the same token"),
+    ],
+)
+def test_what_the_model_cannot_read_is_refused_and_leaves_no_run_behind(data, tmp_path, tiny, capsys, flags, message):
+    command = ["label", data, "--model", tiny["llama"], "--method", "zero_shot", "--output-dir", str(tmp_path / "run")]
+    assert re.search(message, refused(cli.main([*command, *flags]), capsys))
+    assert cli.main(command) == 0
+
+
+def test_an_empty_file_is_refused(run, tmp_path, capsys):
+    (tmp_path / "none.jsonl").write_text("")
+    assert "none.jsonl is empty" in refused(run(source=str(tmp_path / "none.jsonl")), capsys)
+
+
+def test_labels_that_are_all_one_value_are_written_without_pairs(run, tmp_path, caplog):
+    path = tmp_path / "more.jsonl"
+    path.write_text("".join(json.dumps(row | {"label": 1}) + "\n" for row in ROWS))
+    assert run("--method", "zero_shot", "--clamp", "label", "--format", "sft", "preference", source=str(path)) == 0
+    assert set(labels(run.folder)) == {"True"} and not (run.folder / "preference.jsonl").exists()
+    assert "every gold label is True" in caplog.text
 
 
 def test_a_missing_file_and_a_wrong_command_are_refused(run, capsys):

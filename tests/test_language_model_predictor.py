@@ -26,6 +26,7 @@ from transformers import (
 
 from pst_rl.coherence.language_model import LanguageModelPredictor
 from pst_rl.coherence.scores import coherence, leave_one_out, leave_one_out_naive, score_given, sweep
+from pst_rl.coherence.templates import Template
 
 WORDS = (("0",), ("1",))
 PROMPTS = [f"{'ab' * (i % 4)}{i}+{3 * i}={'?' * (1 + i % 3)}" for i in range(13)]  # of different lengths
@@ -354,6 +355,15 @@ def test_words_that_begin_alike_are_refused_by_name(predictor):
         predictor(words=(("zzq",), ("zzy",)))
 
 
+def test_a_default_variant_that_begins_like_another_label_is_left_out(predictor):
+    names = Template("{claim}", ("0", "zz1", "ZZ")).label_words  # " zz" would be told from neither
+    assert names[2] == (" ZZ", " zz")
+    words = [tuple(type(word)(word.strip()) for word in variants) for variants in names]
+    assert predictor(words=words).words.words == (("0",), ("zz1",), ("ZZ",))
+    with pytest.raises(ValueError, match="'zz1' and 'zz' begin with the same token"):
+        predictor(words=[tuple(map(str, variants)) for variants in words])
+
+
 def test_demonstrations_are_written_with_the_first_variant(predictor, tokenizer):
     asked = predictor(words=(("0", "2"), ("1", "3")))
     assert tokenizer.decode(asked.demo_ids(0, 1)) == PROMPTS[0] + "1\n"
@@ -384,6 +394,37 @@ def test_unnormalised_scores_are_probabilities_among_all_tokens(predictor):
     with torch.no_grad():
         logits = asked.model(torch.tensor([asked.start_ids + asked.prompt_ids[3]])).logits[0, -1]
     assert same(asked.open().score([[3]])[0], logits.log_softmax(-1)[[first[0] for first in asked.words.first]])
+
+
+# Identity
+
+
+def test_the_same_model_is_known_again_and_others_are_not(predictor, tiny, tokenizer):
+    one, other = (AutoModelForCausalLM.from_pretrained(tiny["llama"]) for _ in range(2))
+    assert predictor(one).identity() == predictor(other).identity()
+    with torch.no_grad():
+        other.model.layers[0].mlp.up_proj.weight += 0.01  # fine-tuned in place, under the same name
+    differ = {name for name, value in predictor(one).identity().items() if value != predictor(other).identity()[name]}
+    assert differ == {"model"} and predictor(one).identity()["model"].startswith("llama (")
+
+
+@pytest.mark.parametrize(
+    ("options", "differs"),
+    [
+        ({"prompts": [*PROMPTS[1:], "1"]}, "prompts"),
+        ({"words": (("0", "2"), ("1",))}, "label_words"),
+        ({"separator": "\n\n"}, "separator"),
+        ({"max_tokens": 60}, "max_tokens"),
+        ({"normalise": False}, "normalise"),
+    ],
+)
+def test_what_changes_scores_changes_the_identity(predictor, options, differs):
+    plain, changed = predictor().identity(), predictor(**options).identity()
+    assert [name for name in plain if plain[name] != changed[name]] == [differs]
+
+
+def test_how_fast_it_reads_does_not_change_the_identity(predictor):
+    assert predictor().identity() == predictor(batch_size=3).identity()
 
 
 # What cannot work

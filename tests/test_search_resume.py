@@ -9,11 +9,12 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from search_helpers import SEARCHERS, Breaking, Broken, Watched
+from search_helpers import SEARCHERS, Breaking, Broken, Histories, Watched
 
-from pst_rl.coherence.constraints import AtMostOne, ExactlyOne
+from pst_rl.coherence.constraints import AtMostOne, ExactlyOne, OneAnswer, Pairwise
+from pst_rl.coherence.predictor import Predictor
 from pst_rl.coherence.problem import Problem
-from pst_rl.coherence.search import Gibbs
+from pst_rl.coherence.search import FoldICM, Gibbs
 from pst_rl.coherence.search.state import FILE, State, pack, unpack
 
 EASY = ([[1, 0, 1, 1, 0, 0, 1, 0], [0, 0, 1, 0, 0, 1, 0, 1]], [0.55, 0.45])
@@ -57,6 +58,28 @@ def test_broken_off_at_any_of_20_moments_it_ends_the_same(searcher, tmp_path):
     whole = searcher.search(model, PROBLEM, seed=5)
     moments = Random(0).sample(range(1, model.calls), 20)
     for moment in moments:
+        folder = tmp_path / str(moment)
+        assert broken_off(searcher, folder, moment, seed=5)
+        assert searcher.search(made(), PROBLEM, seed=5, folder=folder) == whole
+
+
+class Trained(Predictor):
+    """Stands for a model fine-tuned on labelled items: it has read them as a context."""
+
+    def __init__(self, base, demos):
+        self.base, self.demos, self.tokens = base, tuple(demos), len(demos)
+        self.n_items, self.n_labels = base.n_items, base.n_labels
+
+    def open(self):
+        return Histories(self.base, [self.demos])
+
+
+def test_folds_broken_off_at_any_of_20_moments_end_the_same(tmp_path, monkeypatch):
+    folds = "pst_rl.coherence.search.folds.fine_tuned"
+    monkeypatch.setattr(folds, lambda predictor, demos, *options, **more: Trained(predictor, demos))
+    searcher, model = FoldICM(folds=3, rounds=3, start="few", initial=3), made()
+    whole = searcher.search(model, PROBLEM, seed=5)
+    for moment in Random(0).sample(range(1, model.calls), 20):
         folder = tmp_path / str(moment)
         assert broken_off(searcher, folder, moment, seed=5)
         assert searcher.search(made(), PROBLEM, seed=5, folder=folder) == whole
@@ -146,8 +169,8 @@ def test_a_killed_process_can_be_taken_over(tmp_path):
         (replace(SEARCH, temperature=0.5), PROBLEM, 0, "temperature is 1.0 there and 0.5 here"),
         (replace(SEARCH, sweeps=9), PROBLEM, 1, "sweeps is 5 there and 9 here; seed is 0 there and 1 here"),
         (SEARCHERS["bootstrap"], PROBLEM, 0, "method is 'gibbs' there and 'bootstrap' here"),
-        (SEARCH, replace(PROBLEM, clamped={3: 0}), 0, "clamped is .* there"),
-        (SEARCH, replace(PROBLEM, constraints=()), 0, r"constraints is '2 .*' there and '0 .*' here"),
+        (SEARCH, replace(PROBLEM, clamped={3: 0}), 0, r"clamped\[0\] is \[3, 1\] there and \[3, 0\] here"),
+        (SEARCH, replace(PROBLEM, constraints=()), 0, "constraints has 2 entries there and 0 here"),
     ],
 )
 def test_the_state_of_another_search_is_refused(other, problem, seed, difference, tmp_path):
@@ -156,6 +179,38 @@ def test_the_state_of_another_search_is_refused(other, problem, seed, difference
     with pytest.raises(ValueError, match=difference):
         other.search(made(), problem, seed=seed, folder=tmp_path)
     assert (tmp_path / FILE).read_text() == before
+
+
+def held(rule):
+    """A problem in which only the content of one constraint can differ."""
+    return replace(PROBLEM, constraints=(PROBLEM.constraints[0], rule))
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        (OneAnswer((4, 5), answers=("5", "7")), OneAnswer((4, 5), answers=("5", "5"))),
+        (AtMostOne((4, 5), value=1), AtMostOne((4, 5), value=0)),
+        (Pairwise((4, 5), rule=lambda a, b: a <= b), Pairwise((4, 5), rule=lambda a, b: a >= b)),
+    ],
+)
+def test_the_state_under_other_rules_of_the_same_items_is_refused(there, here, tmp_path):
+    SEARCH.search(made(), held(there), folder=tmp_path)
+    with pytest.raises(
+        ValueError, match=rf"constraints\[1\] is .{type(there).__name__}\(items=\(4, 5\).* there and .* here"
+    ):
+        SEARCH.search(made(), held(here), folder=tmp_path)
+
+
+def test_the_same_rule_written_again_is_the_same(tmp_path):
+    whole = SEARCH.search(made(), held(Pairwise((4, 5), rule=lambda a, b: a <= b)), folder=tmp_path)
+    assert SEARCH.search(made(), held(Pairwise((4, 5), rule=lambda a, b: not a > b)), folder=tmp_path) == whole
+
+
+def test_the_state_of_another_predictor_is_refused(tmp_path):
+    SEARCH.search(made(), PROBLEM, folder=tmp_path)
+    with pytest.raises(ValueError, match="concepts is '.*' there and '.*' here"):
+        SEARCH.search(Watched(*EASY, agree=4.0), PROBLEM, folder=tmp_path)
 
 
 def test_the_state_of_a_problem_of_another_size_is_refused(tmp_path):

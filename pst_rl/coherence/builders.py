@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pst_rl.answers import find_answer, is_correct
 from pst_rl.answers.extract import Style
-from pst_rl.coherence.claims import Claims, _load_rows, load_claims
+from pst_rl.coherence.claims import Claims, load_claims, load_rows
 from pst_rl.coherence.templates import as_text
-from pst_rl.data import ANSWER_COLUMNS, QUESTION_COLUMNS, _pick_column, read_gold
+from pst_rl.data import ANSWER_COLUMNS, QUESTION_COLUMNS, pick_column, read_gold
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -55,8 +55,8 @@ def claims_from_responses(
         FileNotFoundError, ValueError: As in `load_claims`, and if no response has a final answer.
     """
     name = source if isinstance(source, str) else "The data"
-    data = _load_rows(source, name, split, question_column)
-    pick = partial(_pick_column, data, name)
+    data = load_rows(source, name, split, question_column)
+    pick = partial(pick_column, data, name)
     question_column = pick(question_column, QUESTION_COLUMNS, "question_column")
     gold_column = pick(gold_column, ANSWER_COLUMNS, "gold_column", required=False)
     pick(responses_column, (), "responses_column")
@@ -121,11 +121,11 @@ def claims_from_comparisons(
         FileNotFoundError, ValueError: As in `load_claims`, and if `preferred` says something else.
     """
     name = source if isinstance(source, str) else "The data"
-    data = _load_rows(source, name, split, question_column)
-    question_column = _pick_column(data, name, question_column, QUESTION_COLUMNS, "question_column")
-    first, second = (_pick_column(data, name, column, (), "response_columns") for column in response_columns)
+    data = load_rows(source, name, split, question_column)
+    question_column = pick_column(data, name, question_column, QUESTION_COLUMNS, "question_column")
+    first, second = (pick_column(data, name, column, (), "response_columns") for column in response_columns)
     if preferred not in (first, second):
-        _pick_column(data, name, preferred, (), "preferred", required=False)
+        pick_column(data, name, preferred, (), "preferred", required=False)
     rng, rows = Random(seed), []
     for i, row in enumerate(data):
         try:

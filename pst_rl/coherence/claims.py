@@ -27,12 +27,12 @@ from pst_rl.data import (
     DEFAULT_LABEL_COLUMNS,
     FILE_FORMATS,
     QUESTION_COLUMNS,
-    _find_on_hub,
-    _is_file,
-    _load_file,
-    _load_hub,
-    _pick_column,
-    _pick_split,
+    find_on_hub,
+    is_file,
+    load_file,
+    load_hub,
+    pick_column,
+    pick_split,
 )
 
 if TYPE_CHECKING:
@@ -160,11 +160,11 @@ def load_claims(
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}.")
     name = source if isinstance(source, str) else "The data"
-    data = _load_rows(source, name, split, question_column)
+    data = load_rows(source, name, split, question_column)
 
     # ---- columns: inputs, and what is kept apart -----------------------------------------------------------------
     shown = template.placeholders
-    pick = partial(_pick_column, data, name)
+    pick = partial(pick_column, data, name)
     question_column = pick(question_column, QUESTION_COLUMNS, "question_column", required="question" in shown)
     claim_column = pick(claim_column, CLAIM_COLUMNS, "claim_column", required="claim" in shown)
     group_column = pick(group_column, (), "group_column", required=False)
@@ -220,7 +220,14 @@ def load_claims(
     )
 
 
-def _load_rows(source, name: str, split: str | None, question_column: str | None) -> Dataset:
+def load_rows(
+    source: str | Dataset | Sequence[Mapping[str, Any]], name: str, split: str | None, question_column: str | None
+) -> Dataset:
+    """The rows of a source, as `load_claims` takes it; `name` is what messages call it.
+
+    Raises:
+        FileNotFoundError, ValueError: As in `load_claims`, for a source that does not exist, or has no rows.
+    """
     from datasets import Dataset, DatasetDict
 
     if isinstance(source, Dataset):
@@ -229,16 +236,16 @@ def _load_rows(source, name: str, split: str | None, question_column: str | None
         splits = source
     elif not isinstance(source, str):
         splits = {"train": Dataset.from_list([dict(row) for row in source])}
-    elif _is_file(source):
-        splits = {"train": _load_file(Path(source).expanduser())}
+    elif is_file(source):
+        splits = {"train": load_file(Path(source).expanduser())}
     elif "/" not in source:
         formats = ", ".join(FILE_FORMATS)
         raise ValueError(f"Unknown data {source!r}: give a Hub id (owner/name) or a {formats} file.")
     else:
-        splits = _load_hub(*_find_on_hub(source)[1:])
+        splits = load_hub(*find_on_hub(source)[1:])
     data = next(iter(splits.values()))
     if len(data) and (split or len(splits) > 1):
-        data = _pick_split(splits, name, split, question_column)
+        data = pick_split(splits, name, split, question_column)
     if not len(data):
         raise ValueError(f"{name} has no claims{f' in the split {split!r}' if split else ''}.")
     return data

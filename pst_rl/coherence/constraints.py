@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from pst_rl.coherence.predictor import digest
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,15 @@ class Constraint(ABC):
     def allows_all(self, labels: Sequence[int]) -> bool:
         """Whether the labels of *all* items, pairwise allowed, are allowed together. Most rules need nothing here."""
         return True
+
+    def description(self, n_labels: int) -> str:
+        """Its kind and fields, and a digest of the pairs of labels that it allows, which tells apart what a function
+        decides; the same in every process."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        shown = ", ".join(f"{name}={value!r}" for name, value in values.items() if not callable(value))
+        places, labels = range(len(self.items)), range(n_labels)
+        allowed = [self.allows(p, a, q, b) for q in places for p in range(q) for a in labels for b in labels]
+        return f"{type(self).__name__}({shown}) {digest(allowed)}"
 
     def violations(self, labels: Sequence[int | None]) -> list[tuple[int, int]]:
         """The pairs of items whose labels cannot both hold; `labels` are those of all items of the problem.

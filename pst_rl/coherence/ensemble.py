@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 
@@ -32,6 +33,9 @@ class Ensemble(Predictor):
     def tokens(self) -> int:
         """Tokens that all members have read."""
         return sum(member.tokens for member in self.members)
+
+    def identity(self) -> dict[str, Any]:
+        return super().identity() | {"members": [member.identity() for member in self.members]}
 
     def open(self) -> Context:
         return _Together(self, [member.open() for member in self.members])

@@ -129,14 +129,15 @@ class Label:
             raise ValueError(f"--seeds must be different numbers, at least one, got {self.seeds}.")
         claims = self.load()
         check_formats(claims, self.formats)
-        check_spec(PeerSpec(self.model, name=self.model))
+        check_spec(PeerSpec(self.model))
         options = self._method_options()
-        folder = self._folder(claims)
+        settings = self._settings(claims)
+        folder = self._folder(settings)
         from pst_rl.coherence import card  # only now, as it loads PEFT
 
         if self.push_to_hub:
             card.open_repository(self.push_to_hub, self.private)
-        labellings = self._search(claims, options, folder)
+        labellings = self._search(claims, options, folder, settings)
         files = write_labels(claims, labellings, folder, self.formats)
         card.write_card(claims, labellings, self.model, files, folder)
         write_summary(claims, labellings, folder)
@@ -187,16 +188,20 @@ class Label:
 
         return (SEARCHERS | {"icm_released_code": ICM.released_code})[self.method](**options)
 
-    def _search(self, claims: Claims, options: Mapping[str, Any], folder: Path) -> list[Labelling]:
+    def _search(
+        self, claims: Claims, options: Mapping[str, Any], folder: Path, settings: Mapping[str, Any]
+    ) -> list[Labelling]:
         """One labelling for each seed; those that are finished are read."""
         from pst_rl.coherence.baselines import zero_shot
-        from pst_rl.coherence.export import load_labelling, save_labelling
+        from pst_rl.coherence.export import load_labelling, save_labelling, write_text
 
         found, predictor = [], None
         for seed in self.seeds:
             own = folder / f"seed-{seed}"
             if not (own / "labelling.json").exists():
                 predictor = predictor or self._predictor(claims)
+                if not (folder / SETTINGS).exists():  # only now: input that the model refuses leaves no run behind
+                    write_text(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
                 if self.method == "zero_shot":
                     labelling = zero_shot(predictor, claims.problem, seed=seed, **options)
                 else:
@@ -234,17 +239,18 @@ class Label:
             content_free=(claims.template.content_free,) if self.calibrate else (),
         )
 
-    def _folder(self, claims: Claims) -> Path:
-        """The output folder, with the settings of the run in it; a run of other settings is left alone."""
-        from pst_rl.coherence.export import write_text
-
-        folder = Path(self.output_dir)
+    def _settings(self, claims: Claims) -> dict[str, Any]:
+        """What a run is known by, as it is read back."""
         settings = {name: value for name, value in asdict(self).items() if name not in _FREE}
-        settings["claims"] = hashlib.sha256(json.dumps([claims.prompts, claims.groups]).encode()).hexdigest()[:16]
-        settings = json.loads(json.dumps(settings))
+        content = [claims.prompts, claims.groups, claims.problem.description()]
+        settings["claims"] = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+        return json.loads(json.dumps(settings))
+
+    def _folder(self, settings: Mapping[str, Any]) -> Path:
+        """The output folder; a run of other settings in it is left alone."""
+        folder = Path(self.output_dir)
         path = folder / SETTINGS
         if not path.exists():
-            write_text(path, json.dumps(settings, indent=2) + "\n")
             return folder
         if not self.resume:
             raise ValueError(

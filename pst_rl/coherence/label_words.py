@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pst_rl.coherence.templates import Spare
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -18,7 +20,8 @@ class LabelWords:
 
     Only the first token is read, so that one position is enough. A word of several tokens is therefore known by the
     first one, which is exact as long as no other label can begin like it. Variants of one label that begin alike
-    count once.
+    count once. The lower-case variants that a template adds by itself (`Spare`) are left out if they begin like a word
+    of another label; variants that were given are refused.
 
     Args:
         tokenizer: The model's.
@@ -42,17 +45,23 @@ class LabelWords:
             )
         if len(words) < 2:
             raise ValueError(f"A labelling needs words for at least two labels, got {words!r}.")
-        self.words = tuple(map(tuple, words))
+        every = [[(word, continuation(tokenizer, after, word)) for word in variants] for variants in words]
+        begun = [{ids[0] for _, ids in variants if ids} for variants in every]
+        for label, variants in enumerate(every):
+            others = set().union(*begun[:label], *begun[label + 1 :])
+            every[label] = [
+                (word, ids) for word, ids in variants if not (isinstance(word, Spare) and ids[0] in others)
+            ]
+        self.words = tuple(tuple(word for word, _ in variants) for variants in every)
         self.ids: list[list[int]] = []
         self.first: list[list[int]] = []
         owner: dict[int, tuple[int, str]] = {}
-        for label, variants in enumerate(self.words):
-            spelled = [continuation(tokenizer, after, word) for word in variants]
-            if not spelled or not all(spelled):
+        for label, variants in enumerate(every):
+            if not variants or not all(ids for _, ids in variants):
                 raise ValueError(
-                    f"Label {label} needs at least one word, and none may be empty; got {list(variants)}."
+                    f"Label {label} needs at least one word, and none may be empty; got {list(words[label])}."
                 )
-            for word, ids in zip(variants, spelled, strict=True):
+            for word, ids in variants:
                 other, other_word = owner.setdefault(ids[0], (label, word))
                 if other != label:
                     raise ValueError(
@@ -60,8 +69,8 @@ class LabelWords:
                         f"that one position cannot tell labels {other} and {label} apart. Choose words that the "
                         "tokenizer does not split, or move what they share (a space?) to the end of the prompts."
                     )
-            self.ids.append(spelled[0])
-            self.first.append(list(dict.fromkeys(ids[0] for ids in spelled)))
+            self.ids.append(variants[0][1])
+            self.first.append(list(dict.fromkeys(ids[0] for _, ids in variants)))
 
     def __len__(self) -> int:
         return len(self.words)

@@ -6,7 +6,8 @@ import copy
 from collections.abc import Sequence
 from functools import cached_property
 from inspect import signature
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import DynamicCache
@@ -14,7 +15,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from pst_rl.coherence.cached_context import CachedContext
 from pst_rl.coherence.label_words import LabelWords, continuation
-from pst_rl.coherence.predictor import Context, Demo, Predictor
+from pst_rl.coherence.predictor import Context, Demo, Predictor, digest
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -111,6 +112,24 @@ class LanguageModelPredictor(Predictor):
                         f"{self.max_tokens - len(self.start_ids)} fit the model. Shorten it or leave it out."
                     )
         self._room = self.max_tokens - max(map(len, self.prompt_ids))
+
+    def identity(self) -> dict[str, Any]:
+        """The model by name and a digest of the first numbers of each of its weights; items and words by content."""
+        name = Path(self.model.config._name_or_path or type(self.model).__name__).name
+        weights = [
+            [key, list(weight.shape), weight.detach().flatten()[:16].float().tolist()]
+            for key, weight in self.model.named_parameters()
+            if weight.device.type != "meta"  # offloaded
+        ]
+        return super().identity() | {
+            "model": f"{name} ({digest(weights)})",
+            "prompts": digest([self.start_ids, self.prompt_ids, self._content_free]),
+            "label_words": self.words.words,
+            "separator": self._separator_ids,
+            "max_tokens": self.max_tokens,
+            "normalise": self.normalise,
+            "calibrate": self.calibrate,
+        }
 
     def open(self) -> Context:
         return CachedContext(self, *self._nothing(), [0], [[]])

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
 Demo = tuple[int, int]
 """A demonstration: an item and its label, both as indices."""
+
+
+def digest(content: Any) -> str:
+    """Eight hexadecimal digits of the SHA-256 of what JSON can write."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]
 
 
 class Predictor(ABC):
@@ -32,6 +39,13 @@ class Predictor(ABC):
     @abstractmethod
     def open(self) -> Context:
         """One context without demonstrations."""
+
+    def identity(self) -> dict[str, Any]:
+        """What its scores depend on, as JSON: a search that was begun with another predictor does not go on with it.
+
+        A subclass adds what tells its instances apart, with names that are not fields of a search.
+        """
+        return {"predictor": type(self).__name__}
 
 
 class Context(ABC):

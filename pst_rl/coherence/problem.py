@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import torch
 
@@ -93,6 +94,15 @@ class Problem:
             for item in constraint.items:
                 found[item].append(constraint)
         return tuple(map(tuple, found))
+
+    def description(self) -> dict[str, Any]:
+        """All of it, as JSON; equal only for equal problems."""
+        return {
+            "n_items": self.n_items,
+            "n_labels": self.n_labels,
+            "clamped": [list(pair) for pair in sorted(self.clamped.items())],
+            "constraints": [constraint.description(self.n_labels) for constraint in self.constraints],
+        }
 
     def violations(self, labels: Sequence[int | None]) -> list[tuple[int, int]]:
         """All pairs of items whose labels cannot both hold; what I(D) of ICM counts."""

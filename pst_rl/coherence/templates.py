@@ -11,12 +11,16 @@ from typing import Any
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
+class Spare(str):
+    """A label word that nobody asked for: `LabelWords` leaves it out where it begins like a word of another label."""
+
+
 def _variants(words: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(words.split("|")) if isinstance(words, str) else tuple(words)
 
 
 def _spelled(name: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys([f" {name}", f" {name.lower()}"])) if len(name) > 1 else (f" {name}",)
+    return tuple(dict.fromkeys([f" {name}", Spare(f" {name.lower()}")])) if len(name) > 1 else (f" {name}",)
 
 
 @dataclass(frozen=True)

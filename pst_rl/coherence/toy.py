@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
-from pst_rl.coherence.predictor import Context, Demo, Predictor
+from pst_rl.coherence.predictor import Context, Demo, Predictor, digest
 
 Counts = tuple[int, ...]
 
@@ -16,7 +17,7 @@ Counts = tuple[int, ...]
 class ConceptMixture(Predictor):
     """A mixture of concepts, each of which labels every item and is obeyed with a Beta-distributed reliability.
 
-        p(labels) = sum_k prior_k  B(a + agree_k, b + disagree_k) / B(a, b)  (L - 1)^(- disagree_k)
+        p(labels) = sum_k prior_k  B(a_k + agree_k, b_k + disagree_k) / B(a_k, b_k)  (L - 1)^(- disagree_k)
 
     with agree_k and disagree_k the numbers of labels that are and are not concept k's, and B the beta function. It is
     exchangeable, so leave-one-out and Gibbs laws follow as ratios of joints, and the order of items does not matter.
@@ -25,8 +26,9 @@ class ConceptMixture(Predictor):
         concepts: The label that each concept gives each item, (K, n), 0 <= label < L.
         prior: (K,), summing to 1: the salience of the concepts.
         n_labels: L.
-        agree: a, pseudo-count of obeying.
-        disagree: b, pseudo-count of not obeying.
+        agree: a, pseudo-count of obeying: one for all concepts, or (K,).
+        disagree: b, pseudo-count of not obeying, in the same way. a / (a + b) is the mean reliability; large counts
+            fix it.
 
     Raises:
         ValueError: If shapes, labels, prior or counts do not fit.
@@ -38,8 +40,8 @@ class ConceptMixture(Predictor):
         prior: Sequence[float],
         *,
         n_labels: int = 2,
-        agree: float = 8.0,
-        disagree: float = 1.0,
+        agree: float | Sequence[float] = 8.0,
+        disagree: float | Sequence[float] = 1.0,
     ):
         self.concepts = [tuple(row) for row in concepts]  # plain numbers: these sums are too short for tensors
         self.prior = tuple(prior)
@@ -51,13 +53,26 @@ class ConceptMixture(Predictor):
             raise ValueError(f"Labels of concepts must lie in 0 .. L - 1 with L >= 2, here L = {n_labels}.")
         if min(self.prior) <= 0 or abs(sum(self.prior) - 1) > 1e-6:
             raise ValueError("The prior over concepts must be positive and sum to 1.")
-        if min(agree, disagree) <= 0:
-            raise ValueError("The pseudo-counts `agree` and `disagree` must be positive.")
+        self.agree, self.disagree = self._counts(agree), self._counts(disagree)
         self.n_items, self.n_labels = len(self.concepts[0]), n_labels
-        self.agree, self.disagree = agree, disagree
+        self._start = [
+            math.log(prior) - _log_beta(a, b)
+            for prior, a, b in zip(self.prior, self.agree, self.disagree, strict=True)
+        ]
+
+    def identity(self) -> dict[str, Any]:
+        concepts = [self.concepts, self.prior, self.agree, self.disagree]
+        return super().identity() | {"concepts": digest(concepts)}
 
     def open(self) -> Context:
         return _Counts(self, [(0,) * (len(self.prior) + 1)])
+
+    def _counts(self, given: float | Sequence[float]) -> tuple[float, ...]:
+        """A pseudo-count for each concept."""
+        counts = (given,) * len(self.prior) if isinstance(given, (int, float)) else tuple(given)
+        if len(counts) != len(self.prior) or min(counts) <= 0:
+            raise ValueError("The pseudo-counts `agree` and `disagree` must be positive, one in all or per concept.")
+        return counts
 
     def log_joint(self, demos: Sequence[Demo]) -> float:
         """log p of these labels, in nats."""
@@ -73,12 +88,11 @@ class ConceptMixture(Predictor):
         *agree, read = counts
         other = math.log(self.n_labels - 1)  # a label that does not obey is any of the others
         terms = [
-            math.log(prior) + _log_beta(self.agree + n, self.disagree + read - n) - (read - n) * other
-            for prior, n in zip(self.prior, agree, strict=True)
+            start + _log_beta(a + n, b + read - n) - (read - n) * other
+            for start, a, b, n in zip(self._start, self.agree, self.disagree, agree, strict=True)
         ]
         most = max(terms)
-        total = most + math.log(sum(math.exp(term - most) for term in terms))
-        return total - _log_beta(self.agree, self.disagree)
+        return most + math.log(sum(math.exp(term - most) for term in terms))
 
     def law(self, counts: Counts, item: int) -> list[float]:
         """log p(label | item, counts) for every label."""

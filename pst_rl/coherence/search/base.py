@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -72,15 +71,14 @@ class Searcher(ABC):
 
         Args:
             folder: Where `search.json` is kept. If a state is there, the search goes on from it, and returns what
-                it would have returned without the interruption: labels, probabilities, counted cost and all. The
-                predictor is not part of the state: use one folder per model.
+                it would have returned without the interruption: labels, probabilities, counted cost and all.
             save_every: Steps between two writes of it, each of which waits for the disk. What was not written is done
                 again.
             progress: Show a bar with the time left.
 
         Raises:
             ValueError: The predictor is not one of these items and labels, or the folder has the state of a search
-                with other settings, another seed or another problem.
+                with other settings, another seed, problem or predictor (`Predictor.identity`).
         """
         if (predictor.n_items, predictor.n_labels) != (problem.n_items, problem.n_labels):
             raise ValueError(
@@ -117,25 +115,14 @@ class Searcher(ABC):
         return 1
 
     def _open(self, predictor: Predictor, problem: Problem, seed: int, folder: str | Path | None) -> Run:
-        settings = json.loads(json.dumps(self._settings(problem, seed)))  # as they are read back
+        settings = {"method": self.name, **asdict(self), "seed": seed, **problem.description(), **predictor.identity()}
+        settings = json.loads(json.dumps(settings))  # as they are read back
         state = None
         if folder is not None:
             Path(folder).mkdir(parents=True, exist_ok=True)
             state = load(Path(folder), settings)
         state = state or State(settings, pack(Random(seed)))
         return Run(predictor, problem, state, unpack(state.rng))
-
-    def _settings(self, problem: Problem, seed: int) -> dict[str, Any]:
-        rules = [(type(c).__name__, c.items) for c in problem.constraints]
-        return {
-            "method": self.name,
-            **asdict(self),
-            "seed": seed,
-            "n_items": problem.n_items,
-            "n_labels": problem.n_labels,
-            "clamped": sorted(problem.clamped.items()),
-            "constraints": f"{len(rules)} ({hashlib.sha256(repr(rules).encode()).hexdigest()[:8]})",
-        }
 
     def _advance(self, run: Run, last: int) -> None:
         """One start, step or end of a restart."""

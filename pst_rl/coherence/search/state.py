@@ -65,7 +65,7 @@ def load(folder: Path, settings: Mapping[str, Any]) -> State | None:
         return None
     state = State(**json.loads(path.read_text(encoding="utf-8")))
     if differences := [
-        f"{name} is {state.settings.get(name)!r} there and {settings.get(name)!r} here"
+        _difference(name, state.settings.get(name), settings.get(name))
         for name in dict.fromkeys([*state.settings, *settings])
         if state.settings.get(name) != settings.get(name)
     ]:
@@ -73,6 +73,16 @@ def load(folder: Path, settings: Mapping[str, Any]) -> State | None:
             f"{path} is the state of another search: {'; '.join(differences)}. Use its settings, or another folder."
         )
     return state
+
+
+def _difference(name: str, there: Any, here: Any) -> str:
+    """In words; of two lists the lengths, or the first place where they differ."""
+    if isinstance(there, list) and isinstance(here, list):
+        if len(there) != len(here):
+            return f"{name} has {len(there)} entries there and {len(here)} here"
+        place = next(k for k, (a, b) in enumerate(zip(there, here, strict=True)) if a != b)
+        return f"{name}[{place}] is {there[place]!r} there and {here[place]!r} here"
+    return f"{name} is {there!r} there and {here!r} here"
 
 
 def pack(rng: Random) -> list:
