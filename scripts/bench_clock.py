@@ -65,7 +65,7 @@ class Stopwatch:
         self.marks.append((self._since, time.process_time(), self.seconds.copy(), self.tokens.copy()))
 
     def wrap(self, owner: Any, name: str, phase: str, count: Callable[..., None] | None = None) -> None:
-        """Replaces a method by one that charges its phase and calls `count(result, *arguments)` afterwards."""
+        """Replaces a method by one that charges its phase, and calls `count(result, *arguments)` afterwards."""
         inner = getattr(owner, name)
 
         @wraps(inner)
@@ -109,15 +109,23 @@ class StepClock(TrainerCallback):
         self.watch.leave()
 
 
-def watch_grpo(watch: Stopwatch) -> None:
-    """Times what TRL's GRPO does, whoever runs it."""
+def watch_models(watch: Stopwatch) -> None:
+    """Counts, for each phase, the positions that models read, padding included."""
+    inner = torch.nn.Embedding.forward
 
-    def count_forward(_, trainer, model, input_ids, *__):
-        watch.tokens[watch.current] += input_ids.numel()
+    def counted(self, ids):
+        watch.tokens[watch.current] += ids.numel()
+        return inner(self, ids)
+
+    torch.nn.Embedding.forward = counted
+
+
+def watch_grpo(watch: Stopwatch, trainer: type[GRPOTrainer] = GRPOTrainer) -> None:
+    """Times what GRPO does in TRL's class, or in one that extends it."""
 
     def count_trained(_, trainer, model, inputs, *__):
         watch.tokens["trained"] += int(inputs["completion_mask"].sum())
 
-    watch.wrap(GRPOTrainer, "_get_per_token_logps_and_entropies", "reference", count_forward)
-    watch.wrap(GRPOTrainer, "compute_loss", UPDATE, count_trained)
+    watch.wrap(trainer, "_get_per_token_logps_and_entropies", "reference")
+    watch.wrap(trainer, "compute_loss", UPDATE, count_trained)
     watch.wrap(Accelerator, "backward", UPDATE)

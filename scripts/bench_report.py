@@ -40,7 +40,7 @@ def summarise(runs: dict[str, Runs]) -> dict:
         "step_seconds": {side: spread([run["step"] for run in found]) for side, found in runs.items()},
         "phases": {side: phases(found) for side, found in runs.items()},
         "tokens": {
-            side: {"sampled": found[0]["tokens"]["generate"], "trained": found[0]["tokens"].get("trained", 0)}
+            side: {name: found[0]["tokens"][name] for name in ("sampled", "trained")}
             for side, found in runs.items()
         },
         "peak_memory_mib": {side: median(run["peak_memory_mib"] for run in found) for side, found in runs.items()},
@@ -48,7 +48,7 @@ def summarise(runs: dict[str, Runs]) -> dict:
 
 
 def phases(runs: Runs) -> dict[str, dict[str, float]]:
-    """Seconds and tokens a step of each phase: the median over the runs of each run's mean."""
+    """Seconds a step of each phase, and positions the models read in it: the median over the runs of their means."""
     names = [*PHASES, *sorted({name for run in runs for name in run["seconds"]} - set(PHASES))]
     return {
         name: {

@@ -16,13 +16,14 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from bench_clock import UPDATE, StepClock, Stopwatch, watch_grpo
+from bench_clock import UPDATE, StepClock, Stopwatch, watch_grpo, watch_models
 from datasets import Dataset
 from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from pst_rl import PSTConfig, PSTTrainer, Rewards
 from pst_rl.answers import Answer
+from pst_rl.peer_trainer import PeerTrainer
 from pst_rl.peers import PeerSpec
 from pst_rl.rewards.base import blank
 from pst_rl.tiny import tiny_questions
@@ -85,10 +86,12 @@ def run_side(side: str, setting: Setting) -> dict[str, Any]:
     torch.set_num_threads(setting.threads)
     before = rss_mib()
     with tempfile.TemporaryDirectory() as folder:
+        watch = Stopwatch()
+        watch_models(watch)
         run = {"trl": run_trl, "comlrl": run_comlrl}.get(side, run_ours)
-        result = run(side, setting, folder)
-    if result["tokens"]["generate"] != setting.sampled:
-        raise RuntimeError(f"{side} sampled {result['tokens']['generate']} tokens a step, not {setting.sampled}.")
+        result = run(watch, side, setting, folder)
+    if result["tokens"]["sampled"] != setting.sampled:
+        raise RuntimeError(f"{side} sampled {result['tokens']['sampled']} tokens a step, not {setting.sampled}.")
     gpu = torch.cuda.is_initialized()
     peak = torch.cuda.max_memory_allocated() / 2**20 if gpu else peak_rss_mib() - before
     return result | {"peak_memory_mib": peak}
@@ -170,9 +173,8 @@ def weights_dtype(setting: Setting) -> str:
 # ---- TRL: one GRPOTrainer a peer, one after the other ----
 
 
-def run_trl(side: str, setting: Setting, folder: str) -> dict[str, Any]:
+def run_trl(watch: Stopwatch, side: str, setting: Setting, folder: str) -> dict[str, Any]:
     """Sums the steps of one `GRPOTrainer` for each peer."""
-    watch = Stopwatch()
     watch_grpo(watch)
     watch.wrap(GRPOTrainer, "_generate", "generate")
     watch.wrap(GRPOTrainer, "_generate_single_turn", "generate", lambda result, *_: count_sampled(watch, result[0]))
@@ -211,16 +213,15 @@ def hashed_completions(completions, unanimous, **_) -> list[float]:
 
 
 def count_sampled(watch: Stopwatch, completion_ids: list[list[int]]) -> None:
-    watch.tokens["generate"] += sum(map(len, completion_ids))
+    watch.tokens["sampled"] += sum(map(len, completion_ids))
 
 
 # ---- ours ----
 
 
-def run_ours(side: str, setting: Setting, folder: str) -> dict[str, Any]:
+def run_ours(watch: Stopwatch, side: str, setting: Setting, folder: str) -> dict[str, Any]:
     """`PSTTrainer` with all peers."""
-    watch = Stopwatch()
-    watch_grpo(watch)
+    watch_grpo(watch, PeerTrainer)
     args = PSTConfig(
         **config_arguments(setting, folder)
         | {"answer_template": "#### {answer}", "peer_template": "\nP: {text}", "parse_truncated": True}
@@ -258,8 +259,7 @@ class TimedPST(PSTTrainer):
 
     def joint_rollout(self, rows):
         super().joint_rollout(rows)
-        self.watch.tokens["generate"] += sum(response.length for *_, response in self.last_group.cells())
-        self.watch.tokens["pmi"] += sum(engine.tokens["scored"] for engine in self.engines)
+        self.watch.tokens["sampled"] += sum(response.length for *_, response in self.last_group.cells())
 
     def _clip_grad_norm(self, model):
         with self.watch.phase("optimizer"):
@@ -284,7 +284,7 @@ def comlrl_available() -> bool:
     return find_spec("comlrl") is not None
 
 
-def run_comlrl(side: str, setting: Setting, folder: str) -> dict[str, Any]:
+def run_comlrl(watch: Stopwatch, side: str, setting: Setting, folder: str) -> dict[str, Any]:
     """CoMLRL's MAGRPO with one turn.
 
     It expresses the same generation and the same number of policy-gradient rows, but one joint reward for the g-th
@@ -294,8 +294,6 @@ def run_comlrl(side: str, setting: Setting, folder: str) -> dict[str, Any]:
     sys.modules.setdefault("wandb", types.SimpleNamespace(run=None))  # imported there, never used here
     from comlrl.trainers.reinforce.magrpo import MAGRPOConfig, MAGRPOTrainer
     from transformers import AutoTokenizer
-
-    watch = Stopwatch()
 
     class Timed(MAGRPOTrainer):
         def get_train_dataloader(self):
@@ -314,9 +312,6 @@ def run_comlrl(side: str, setting: Setting, folder: str) -> dict[str, Any]:
 
         def _compute_loss_with_gradients(self, agent, data, returns):
             watch.tokens["trained"] += sum(map(len, data["completion_input_ids"][0]))
-            watch.tokens[UPDATE] += sum(
-                data["prompt_input_ids"].size(1) + len(c) for c in data["completion_input_ids"][0]
-            )
             with watch.phase(UPDATE):
                 return super()._compute_loss_with_gradients(agent, data, returns)
 
