@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from bench_shapes import TRUE_SHAPES
 from transformers import (
     AutoTokenizer,
     Gemma2Config,
@@ -44,43 +45,6 @@ def small(hidden: int, layers: int) -> dict[str, dict]:
     scale = {"query_pre_attn_scalar": hidden // 4}
     return {"gemma2": shape | scale, "llama": shape, "qwen2": shape}
 
-
-# The shapes of google/gemma-2-2b, meta-llama/Llama-3.2-1B and Qwen/Qwen2.5-1.5B, from their published config.json.
-TRUE_SHAPES = {
-    "gemma2": {
-        "vocab_size": 256000,
-        "hidden_size": 2304,
-        "intermediate_size": 9216,
-        "num_hidden_layers": 26,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 4,
-        "head_dim": 256,
-        "query_pre_attn_scalar": 256,
-        "max_position_embeddings": 8192,
-        "tie_word_embeddings": True,
-    },
-    "llama": {
-        "vocab_size": 128256,
-        "hidden_size": 2048,
-        "intermediate_size": 8192,
-        "num_hidden_layers": 16,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "head_dim": 64,
-        "max_position_embeddings": 131072,
-        "tie_word_embeddings": True,
-    },
-    "qwen2": {
-        "vocab_size": 151936,
-        "hidden_size": 1536,
-        "intermediate_size": 8960,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 12,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 131072,
-        "tie_word_embeddings": True,
-    },
-}
 
 SIZES = {"tiny": small(64, 3), "hidden256": small(256, 4), "1b": TRUE_SHAPES}
 

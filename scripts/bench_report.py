@@ -39,9 +39,9 @@ def summarise(runs: dict[str, Runs]) -> dict:
         },
         "step_seconds": {side: spread([run["step"] for run in found]) for side, found in runs.items()},
         "phases": {side: phases(found) for side, found in runs.items()},
+        "shares": {side: shares(found) for side, found in runs.items()},
         "tokens": {
-            side: {name: found[0]["tokens"][name] for name in ("sampled", "trained")}
-            for side, found in runs.items()
+            side: {name: found[0]["tokens"][name] for name in ("sampled", "trained")} for side, found in runs.items()
         },
         "peak_memory_mib": {side: median(run["peak_memory_mib"] for run in found) for side, found in runs.items()},
     }
@@ -57,6 +57,14 @@ def phases(runs: Runs) -> dict[str, dict[str, float]]:
         }
         for name in names
     }
+
+
+def shares(runs: Runs) -> dict[str, float]:
+    """Shares of a step: PMI, and what is neither generation nor scoring nor a peer's update (the coordinator)."""
+    share = lambda *names: median(  # noqa: E731
+        sum(run["seconds"].get(name, 0.0) for name in names) / sum(run["seconds"].values()) for run in runs
+    )
+    return {"coordinator": share("overhead", "aggregate and reward", "views"), "pmi": share("pmi")}
 
 
 def summarise_levers(off: Runs, on: Runs) -> dict:
@@ -118,6 +126,7 @@ def phase_table(result: dict) -> Table:
         if any(seconds):
             table.add_row(name, *(f"{1000 * s:.1f}" for s in seconds))
     table.add_row("step (median)", *(f"{1000 * result['step_seconds'][side]['median']:.1f}" for side in sides))
+    table.add_row("coordinator, %", *(f"{100 * result['shares'][side]['coordinator']:.1f}" for side in sides))
     table.add_row("tokens sampled", *(f"{result['tokens'][side]['sampled']:.0f}" for side in sides))
     table.add_row("tokens trained", *(f"{result['tokens'][side]['trained']:.0f}" for side in sides))
     table.add_row("peak MiB above imports", *(f"{result['peak_memory_mib'][side]:.0f}" for side in sides))
@@ -150,5 +159,3 @@ def plot_growth(growth: dict[str, list[dict]], file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=120)
     pyplot.close(figure)
-
-

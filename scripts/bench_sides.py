@@ -11,6 +11,7 @@ import resource
 import sys
 import tempfile
 import types
+import warnings
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
@@ -19,6 +20,7 @@ import torch
 from bench_clock import UPDATE, StepClock, Stopwatch, watch_grpo, watch_models
 from datasets import Dataset
 from transformers import PrinterCallback
+from transformers.utils import logging
 from trl import GRPOConfig, GRPOTrainer
 
 from pst_rl import PSTConfig, PSTTrainer, Rewards
@@ -84,6 +86,8 @@ def run_side(side: str, setting: Setting) -> dict[str, Any]:
         RuntimeError: The side sampled another number of tokens than the others do.
     """
     torch.set_num_threads(setting.threads)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.disable_progress_bar()
     before = rss_mib()
     with tempfile.TemporaryDirectory() as folder:
         watch = Stopwatch()

@@ -1,14 +1,14 @@
 """Times one joint training step: TRL's GRPOTrainer three times, CoMLRL, ours with a plain reward, and ours with PST.
 
-    OMP_NUM_THREADS=1 python scripts/bench_step.py --json runs/step.json
-    OMP_NUM_THREADS=1 python scripts/bench_step.py --levers --json runs/levers.json
-    OMP_NUM_THREADS=1 python scripts/bench_step.py --grow peers generations --json runs/growth.json --plot runs/growth.png
-    python scripts/bench_step.py --size 1b --load-in-4bit --questions 16 --length 256 --json runs/step_1b.json
+    python scripts/bench_step.py --json runs/step.json
+    python scripts/bench_step.py --levers --json runs/levers.json
+    python scripts/bench_step.py --grow peers length --json runs/growth.json --plot runs/growth.png
+    python scripts/bench_step.py --size 1b --load-in-4bit --questions 16 --generations 8 --length 256 --micro-batch 8
 
-Every side starts from the same randomly initialised models, reads the same questions, samples the same number of
-tokens (they are counted) and makes the same number of updates. Each repeat of each side is a process of its own, and
-the sides take turns. A ratio compares two sides of one repeat; its median, least and greatest over the repeats are
-reported. See docs/performance.md.
+Set OMP_NUM_THREADS=1 on a CPU. Every side starts from the same randomly initialised models, reads the same questions,
+samples the same number of tokens (they are counted) and makes the same number of updates. Each repeat of each side is
+a process of its own, and the sides take turns. A ratio compares two sides of one repeat; its median, least and
+greatest over the repeats are reported. See docs/performance.md.
 """
 
 import argparse
@@ -18,7 +18,6 @@ import os
 import platform
 import sys
 import tempfile
-import warnings
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -26,14 +25,12 @@ from pathlib import Path
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is downloaded
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-warnings.filterwarnings("ignore", category=FutureWarning)
 
 import torch
 from bench_levers import LEVERS, lever_settings
 from bench_models import SIZES, build_peers, parameters
 from bench_report import phase_table, ratio_table, show, summarise, summarise_growth, summarise_levers
 from bench_sides import SIDES, Setting, comlrl_available, run_side
-from transformers.utils import logging
 
 GROWTH = {
     "peers": (1, 2, 3, 4, 5, 6),
@@ -46,7 +43,6 @@ GROWTH = {
 def main() -> int:
     """Entry point; see the module's docstring."""
     args = parse()
-    logging.disable_progress_bar()
     if fault := refused(args):
         print(fault, file=sys.stderr)
         return 2
@@ -133,6 +129,10 @@ def refused(args: argparse.Namespace) -> str | None:
     rows = args.questions * args.generations
     if args.micro_batch and (args.micro_batch < 1 or rows % args.micro_batch):
         return f"--micro-batch must divide the {rows} rows of a step"
+    if args.values and len(args.grow or ()) != 1:
+        return "--values needs --grow with one axis"
+    if args.grow and args.levers is not None:
+        return "--grow and --levers are two measurements: give one of them"
     if args.plot and not args.grow:
         return "--plot needs --grow"
     if unknown := sorted(set(args.levers or ()) - set(LEVERS)):
@@ -165,7 +165,7 @@ def machine(threads: int) -> dict:
 
 
 def in_new_process(side: str, setting: Setting) -> dict:
-    """One run in a process of its own. The imports are shared: it is forked (on a GPU, which allows no fork, started)."""
+    """One run in a process of its own, forked so that the imports are paid once; on a GPU, started anew."""
     kind = "spawn" if torch.cuda.is_available() else "fork"
     with multiprocessing.get_context(kind).Pool(1) as pool:
         return pool.apply(run_side, (side, setting))
