@@ -1,12 +1,12 @@
 """The levers of a step: what each is set to when it is off and when it is on.
 
-A key that is a field of `bench_sides.Setting` (such as `unanimous`) changes the step; all others are fields of
+A key that is a field of `bench_common.Setting` (such as `unanimous`) changes the step; all others are fields of
 `PSTConfig`. PMI is on.
 """
 
 from typing import Any
 
-from bench_sides import Setting
+from bench_common import Setting
 
 LEVERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     # name: (off, on)

@@ -5,8 +5,6 @@ from pathlib import Path
 from statistics import median
 
 from bench_clock import PHASES, UPDATE
-from rich.console import Console
-from rich.table import Table
 
 RATIOS = {
     "plain_over_trl": ("plain", "trl"),
@@ -14,6 +12,7 @@ RATIOS = {
     "pst_sequential_over_trl": ("pst_sequential", "trl"),
     "comlrl_over_plain": ("comlrl", "plain"),
 }
+GROWING = ("trl", "plain", "pst")  # the sides of the growth curves
 Runs = Sequence[dict]
 
 
@@ -90,57 +89,65 @@ def summarise_growth(runs: dict[str, Runs]) -> dict[str, float]:
 # ---- tables ----
 
 
-def show(*tables: Table) -> None:
-    """Prints the tables."""
-    for table in tables:
-        Console(width=140).print(table)
-
-
 def of(value: dict[str, float]) -> str:
     return f"{value['median']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
 
 
-def ratio_table(result: dict) -> Table:
-    """Ratios of seconds a step."""
-    table = Table(title="Ratios of seconds a step: median (least to greatest)")
-    table.add_column("ratio")
-    table.add_column("time", justify="right")
-    table.add_column("CPU time", justify="right")
-    for name, value in result["ratios"].items():
-        table.add_row(name, of(value), of(result["cpu_time_ratios"][name]))
-    return table
-
-
-def phase_table(result: dict) -> Table:
-    """Milliseconds of each phase, for the sides or for the levers."""
+def markdown(result: dict) -> str:
+    """The result as a page: what was run, and whatever tables it has."""
+    settings, machine = result["settings"], result["machine"]
+    lines = [
+        f"{len(settings['models'])} peers ({settings['size']}), {settings['questions']} questions x "
+        f"{settings['generations']} generations x {settings['length']} tokens, {settings['steps']} steps in each of "
+        f"{result['repeats']} processes a side.",
+        f"Device: {machine['device']} ({machine['cpu']}, {machine['cores']} cores, threads used: {machine['threads']}, "
+        f"load when it began: {machine['load_at_start']:.1f}). "
+        + ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+        + ".",
+    ]
+    if "ratios" in result:
+        lines += ["", *_ratios(result), "", *_phases(result)]
     if "levers" in result:
-        return lever_table(result["levers"])
+        lines += ["", *_levers(result["levers"])]
+    for axis, points in result.get("growth", {}).items():
+        rows = [[str(p[axis]), *(f"{p[side]:.3f}" for side in GROWING)] for p in points]
+        lines += ["", *_grid([f"seconds a step, by {axis}", *GROWING], rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    line = lambda cells: f"| {' | '.join(cells)} |"  # noqa: E731
+    return [line(head), line(["---"] * len(head)), *map(line, rows)]
+
+
+def _ratios(result: dict) -> list[str]:
+    cpu = result["cpu_time_ratios"]
+    rows = [[name, of(value), of(cpu[name])] for name, value in result["ratios"].items()]
+    return _grid(["ratio: median (least to greatest)", "time", "CPU time"], rows)
+
+
+def _phases(result: dict) -> list[str]:
     sides = list(result["phases"])
-    table = Table(title="Milliseconds a step")
-    table.add_column("phase")
-    for side in sides:
-        table.add_column(side, justify="right")
-    names = list(dict.fromkeys(name for side in sides for name in result["phases"][side]))
-    for name in names:
-        seconds = [result["phases"][side].get(name, {"seconds": 0.0})["seconds"] for side in sides]
-        if any(seconds):
-            table.add_row(name, *(f"{1000 * s:.1f}" for s in seconds))
-    table.add_row("step (median)", *(f"{1000 * result['step_seconds'][side]['median']:.1f}" for side in sides))
-    table.add_row("coordinator, %", *(f"{100 * result['shares'][side]['coordinator']:.1f}" for side in sides))
-    table.add_row("tokens sampled", *(f"{result['tokens'][side]['sampled']:.0f}" for side in sides))
-    table.add_row("tokens trained", *(f"{result['tokens'][side]['trained']:.0f}" for side in sides))
-    table.add_row("peak MiB above imports", *(f"{result['peak_memory_mib'][side]:.0f}" for side in sides))
-    return table
+    found = dict.fromkeys(name for side in sides for name in result["phases"][side])
+    rows = []
+    for name in found:
+        cells = [result["phases"][side].get(name, {"seconds": 0.0, "tokens": 0}) for side in sides]
+        if any(round(1000 * cell["seconds"], 1) for cell in cells):
+            rows.append([name, *(f"{1000 * c['seconds']:.1f} ({c['tokens']:.0f})" for c in cells)])
+    rows.append(["whole step (median)", *(f"{1000 * result['step_seconds'][side]['median']:.1f}" for side in sides)])
+    rows.append(["tokens sampled", *(f"{result['tokens'][side]['sampled']:.0f}" for side in sides)])
+    rows.append(["tokens trained on", *(f"{result['tokens'][side]['trained']:.0f}" for side in sides)])
+    rows.append(["coordinator, %", *(f"{100 * result['shares'][side]['coordinator']:.1f}" for side in sides)])
+    rows.append(["PMI, %", *(f"{100 * result['shares'][side]['pmi']:.1f}" for side in sides)])
+    rows.append(["peak memory, MiB", *(f"{result['peak_memory_mib'][side]:.0f}" for side in sides)])
+    return _grid(["ms a step (positions read)", *sides], rows)
 
 
-def lever_table(levers: dict[str, dict]) -> Table:
-    """On over off."""
-    table = Table(title="Levers, on over off: median (least to greatest)")
-    for head in ("lever", "step", "CPU time", "PMI, loss and backward"):
-        table.add_column(head, justify="left" if head == "lever" else "right")
-    for name, row in levers.items():
-        table.add_row(name, of(row["step"]), of(row["cpu_time"]), of(row["pmi, loss and backward"]))
-    return table
+def _levers(levers: dict[str, dict]) -> list[str]:
+    rows = [
+        [name, of(row["step"]), of(row["cpu_time"]), of(row["pmi, loss and backward"])] for name, row in levers.items()
+    ]
+    return _grid(["lever, on over off", "step", "CPU time", "PMI, loss and backward"], rows)
 
 
 def plot_growth(growth: dict[str, list[dict]], file: Path) -> None:
@@ -152,7 +159,7 @@ def plot_growth(growth: dict[str, list[dict]], file: Path) -> None:
 
     figure, panels = pyplot.subplots(1, len(growth), figsize=(4 * len(growth), 3.2), squeeze=False, layout="tight")
     for panel, (axis, points) in zip(panels[0], growth.items(), strict=True):
-        for side in ("trl", "plain", "pst"):
+        for side in GROWING:
             panel.plot([p[axis] for p in points], [p[side] for p in points], marker="o", label=side)
         panel.set(xlabel=axis, ylabel="seconds a step", ylim=(0, None))
         panel.legend()

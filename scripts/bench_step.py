@@ -27,10 +27,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is downloaded
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 import torch
+from bench_comlrl import comlrl_available
+from bench_common import Setting
+from bench_cost import Batch, Shape, phases, seconds
 from bench_levers import LEVERS, lever_settings
 from bench_models import SIZES, build_peers, parameters
-from bench_report import phase_table, ratio_table, show, summarise, summarise_growth, summarise_levers
-from bench_sides import SIDES, Setting, comlrl_available, run_side
+from bench_report import GROWING, markdown, plot_growth, summarise, summarise_growth, summarise_levers
+from bench_shapes import TRUE_SHAPES
+from bench_sides import SIDES, run_side
 
 GROWTH = {
     "peers": (1, 2, 3, 4, 5, 6),
@@ -73,10 +77,13 @@ def main() -> int:
         else:
             runs = interleave({side: (side, setting) for side in sides}, args.repeats)
             result |= summarise(runs)
-            show(ratio_table(result), phase_table(result))
+            if args.load_in_4bit:
+                result["floor"] = floor(setting, result["phases"]["plain"])
+    print(f"\n{markdown(result)}")
+    if args.markdown:
+        args.markdown.parent.mkdir(parents=True, exist_ok=True)
+        args.markdown.write_text(f"# Seconds of a step\n\n{markdown(result)}")
     if args.plot:
-        from bench_report import plot_growth
-
         plot_growth(result["growth"], args.plot)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
@@ -90,6 +97,7 @@ def parse() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--json", type=Path, help="file for the figures")
+    add("--markdown", type=Path, help="file for the tables")
     add("--size", choices=SIZES, default="tiny", help="hidden size 64, 256, or the true shapes of three real models")
     add("--load-in-4bit", action="store_true", help="NF4 weights and LoRA (true shapes only)")
     add("--sides", nargs="+", choices=SIDES, default=list(SIDES), metavar="SIDE", help="what is timed")
@@ -124,8 +132,8 @@ def refused(args: argparse.Namespace) -> str | None:
         return "--warmup must be at least 1: the first step pays for allocations"
     if args.size == "1b" and not torch.cuda.is_available():
         return "--size 1b needs a CUDA device: models of true size would take hours a step on a CPU"
-    if args.load_in_4bit and args.size != "1b":
-        return "--load-in-4bit needs --size 1b"
+    if args.load_in_4bit and (args.size != "1b" or "plain" not in args.sides):
+        return "--load-in-4bit needs --size 1b, and the side 'plain' to compare with the floor"
     rows = args.questions * args.generations
     if args.micro_batch and (args.micro_batch < 1 or rows % args.micro_batch):
         return f"--micro-batch must divide the {rows} rows of a step"
@@ -161,6 +169,17 @@ def machine(threads: int) -> dict:
     }
 
 
+def floor(setting: Setting, measured: dict) -> dict:
+    """The least seconds of our plain step's phases on one H200 (bench_cost.py), all peers, and what was measured."""
+    rows, peers = setting.rows, len(setting.models)
+    prompt = round(measured["generate"]["tokens"] / (peers * rows)) - setting.length + 1  # positions read, padded
+    batch = Batch(setting.questions, setting.generations, prompt, setting.length, 8, setting.micro_batch or rows)
+    found = [phases(Shape.of(TRUE_SHAPES[os.path.basename(m).split("-")[0]]), batch) for m in setting.models]
+    least = {name: sum(seconds(costs[name]) for costs in found) for name in found[0]}
+    decoding = least["generate: responses"]
+    return {"prompt": prompt, "seconds": least, "decoding_share": decoding / measured["generate"]["seconds"]}
+
+
 # ---- runs ----
 
 
@@ -190,7 +209,6 @@ def time_levers(setting: Setting, names: list[str], repeats: int) -> dict:
         off, on = (replace(setting, **s) for s in lever_settings(name, setting.ours))
         runs = interleave({f"{name} off": ("pst", off), f"{name} on": ("pst", on)}, repeats)
         rows[name] = summarise_levers(*runs.values()) | {"off": LEVERS[name][0], "on": LEVERS[name][1]}
-    show(phase_table({"levers": rows}))
     return rows
 
 
@@ -200,7 +218,7 @@ def time_growth(setting: Setting, models: tuple[str, ...], axis: str, values, re
     for value in values:
         grown = {"models": models[:value]} if axis == "peers" else {axis: value}
         runs = interleave(
-            {side: (side, replace(setting, **grown)) for side in ("trl", "plain", "pst")},
+            {side: (side, replace(setting, **grown)) for side in GROWING},
             repeats,
         )
         points.append({axis: value} | summarise_growth(runs))

@@ -104,7 +104,7 @@ def test_levers_are_fields_of_the_configuration(bench):
         (["--generations", "1"], "--generations must be at least 2"),
         (["--micro-batch", "5"], "must divide the 32 rows"),
         (["--size", "1b"], "needs a CUDA device"),
-        (["--load-in-4bit"], "needs --size 1b"),
+        (["--load-in-4bit"], "--load-in-4bit needs --size 1b"),
         (["--levers", "nothing"], "unknown lever 'nothing'"),
         (["--values", "2"], "needs --grow with one axis"),
     ],
