@@ -1,22 +1,36 @@
 """The levers of a step: what each is set to when it is off and when it is on.
 
 A key that is a field of `bench_common.Setting` (such as `unanimous`) changes the step; all others are fields of
-`PSTConfig`. PMI is on.
+`PSTConfig`. Whatever is not named is as `pst_levers_off` has it.
 """
 
 from typing import Any
 
 from bench_common import Setting
+from bench_sides import OURS
 
 LEVERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     # name: (off, on)
-    "rows_per_generate": ({}, {"rows_per_generate": 8}),
+    "all that the benchmark turns on": ({}, OURS["pst"]),
+    "shared_prefill": ({}, {"shared_prefill": True}),
+    "shared_prompts": ({}, {"shared_prompts": True}),
+    "sort_micro_batches (4 of them)": ({"micro_batch": 8}, {"micro_batch": 8, "sort_micro_batches": True}),
+    "sort_micro_batches with shared_prompts": (
+        {"micro_batch": 8, "shared_prompts": True},
+        {"micro_batch": 8, "shared_prompts": True, "sort_micro_batches": True},
+    ),
+    "pmi_from_cache": ({"shared_prefill": True}, {"shared_prefill": True, "pmi_from_cache": True}),
     "skip_zero_advantage, half the groups unanimous": (
         {"unanimous": 0.5},
         {"unanimous": 0.5, "skip_zero_advantage": True},
     ),
     "half the groups unanimous, skip_zero_advantage": ({}, {"unanimous": 0.5, "skip_zero_advantage": True}),
-    "pmi": ({"pmi": "off"}, {"pmi": "on"}),
+    "rows_per_generate": ({}, {"rows_per_generate": 8}),
+    "pmi (what it costs)": ({"pmi": "off"}, {"pmi": "on"}),
+    "pmi from the cache (what it costs)": (
+        {"pmi": "off", "shared_prefill": True},
+        {"pmi": "on", "shared_prefill": True, "pmi_from_cache": True},
+    ),
     "pmi_marginal own_samples": ({"pmi_marginal": "unconditional"}, {"pmi_marginal": "own_samples"}),
     "peer_context answers": (
         {"context": "sequential", "peer_context": "responses"},

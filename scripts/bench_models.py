@@ -18,6 +18,7 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
 )
+from transformers.utils import logging
 
 from pst_rl.tiny import TINY_PEERS
 
@@ -54,6 +55,7 @@ def build_peers(size: str, count: int, folder: Path, seed: int = 0) -> list[str]
 
     Every side of the benchmark loads these folders, so all start from the same weights.
     """
+    logging.disable_progress_bar()
     names = list(ARCHITECTURES)
     return [build_peer(size, names[i % 3], folder / f"{names[i % 3]}-{i}", seed + i) for i in range(count)]
 

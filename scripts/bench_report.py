@@ -100,11 +100,12 @@ def markdown(result: dict) -> str:
         f"{len(settings['models'])} peers ({settings['size']}), {settings['questions']} questions x "
         f"{settings['generations']} generations x {settings['length']} tokens, {settings['steps']} steps in each of "
         f"{result['repeats']} processes a side.",
-        f"Device: {machine['device']} ({machine['cpu']}, {machine['cores']} cores, threads used: {machine['threads']}, "
-        f"load when it began: {machine['load_at_start']:.1f}). "
-        + ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-        + ".",
+        f"Device: {machine['device']} ({machine['cpu']}, {machine['cores']} cores), threads: {machine['threads']}, "
+        f"load when it began: {machine['load']:.1f}.",
+        ", ".join(f"{name} {number}" for name, number in machine["versions"].items()) + ".",
     ]
+    for side, fields in result.get("ours", {}).items():
+        lines += ["", f"`{side}`: " + ", ".join(f"`{name}={value!r}`" for name, value in fields.items())]
     if "ratios" in result:
         lines += ["", *_ratios(result), "", *_phases(result)]
     if "levers" in result:

@@ -27,11 +27,22 @@ from pst_rl.peers import PeerSpec
 from pst_rl.rewards.base import blank
 
 SIDES = ("trl", "comlrl", "plain", "pst", "pst_sequential")
+FAST = {"shared_prefill": True, "shared_prompts": True, "sort_micro_batches": True}
+PMI = {"pmi": "on", "pmi_from_cache": True}
 OURS = {
-    "plain": {"pmi": "off"},
-    "pst": {"pmi": "on"},
-    "pst_sequential": {"pmi": "on", "context": "sequential", "peer_context": "answers"},
+    "plain": {"pmi": "off"} | FAST,
+    "pst": PMI | FAST,
+    "pst_sequential": PMI | FAST | {"context": "sequential", "peer_context": "answers"},
+    "plain_levers_off": {"pmi": "off"},
+    "pst_levers_off": {"pmi": "on"},
 }
+
+
+def ours(side: str, setting: Setting) -> dict[str, Any]:
+    """The fields of `PSTConfig` that make a side of ours what it is."""
+    chosen = OURS[side] | setting.ours
+    # The prompts' keys and values that are shared in the loss are what gradient checkpointing throws away.
+    return chosen | {"shared_prompts": False} if setting.size == "1b" else chosen
 
 
 def run_side(side: str, setting: Setting) -> dict[str, Any]:
@@ -118,8 +129,7 @@ def run_ours(watch: Stopwatch, side: str, setting: Setting, folder: str) -> dict
     args = PSTConfig(
         **config_arguments(setting, folder)
         | {"answer_template": "#### {answer}", "peer_template": "\nP: {text}", "parse_truncated": True}
-        | OURS[side]
-        | setting.ours
+        | ours(side, setting)
     )
     adapter = adapters(setting)
     trainer = TimedPST(

@@ -34,7 +34,7 @@ from bench_levers import LEVERS, lever_settings
 from bench_models import SIZES, build_peers, parameters
 from bench_report import GROWING, markdown, plot_growth, summarise, summarise_growth, summarise_levers
 from bench_shapes import TRUE_SHAPES
-from bench_sides import SIDES, run_side
+from bench_sides import OURS, SIDES, ours, run_side
 
 GROWTH = {
     "peers": (1, 2, 3, 4, 5, 6),
@@ -76,7 +76,7 @@ def main() -> int:
             }
         else:
             runs = interleave({side: (side, setting) for side in sides}, args.repeats)
-            result |= summarise(runs)
+            result |= summarise(runs) | {"ours": {side: ours(side, setting) for side in sides if side in OURS}}
             if args.load_in_4bit:
                 result["floor"] = floor(setting, result["phases"]["plain"])
     print(f"\n{markdown(result)}")
@@ -100,7 +100,7 @@ def parse() -> argparse.Namespace:
     add("--markdown", type=Path, help="file for the tables")
     add("--size", choices=SIZES, default="tiny", help="hidden size 64, 256, or the true shapes of three real models")
     add("--load-in-4bit", action="store_true", help="NF4 weights and LoRA (true shapes only)")
-    add("--sides", nargs="+", choices=SIDES, default=list(SIDES), metavar="SIDE", help="what is timed")
+    add("--sides", nargs="+", choices=[*SIDES, *OURS], default=list(SIDES), metavar="SIDE", help="what is timed")
     add("--repeats", type=int, default=5, help="processes for each side")
     add("--steps", type=int, default=5, help="timed steps in each process")
     add("--warmup", type=int, default=2, help="steps before them")
@@ -162,7 +162,7 @@ def machine(threads: int) -> dict:
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "cpu": models[0] if models else platform.machine(),
         "cores": os.cpu_count(),
-        "load_at_start": os.getloadavg()[0],
+        "load": os.getloadavg()[0],
         "threads": threads,
         "python": platform.python_version(),
         "versions": {name: version(name) for name in names},
@@ -207,7 +207,7 @@ def time_levers(setting: Setting, names: list[str], repeats: int) -> dict:
     rows = {}
     for name in names:
         off, on = (replace(setting, **s) for s in lever_settings(name, setting.ours))
-        runs = interleave({f"{name} off": ("pst", off), f"{name} on": ("pst", on)}, repeats)
+        runs = interleave({f"{name} off": ("pst_levers_off", off), f"{name} on": ("pst_levers_off", on)}, repeats)
         rows[name] = summarise_levers(*runs.values()) | {"off": LEVERS[name][0], "on": LEVERS[name][1]}
     return rows
 
