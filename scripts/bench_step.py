@@ -68,27 +68,38 @@ def main() -> int:
         result = {"settings": described(setting), "repeats": args.repeats, "machine": machine(args.threads)}
         result["settings"]["parameters"] = parameters(setting.models)
         if args.levers is not None:
-            result["levers"] = time_levers(setting, args.levers or list(LEVERS), args.repeats)
+            result["levers"] = {}
+            for name in args.levers or LEVERS:
+                result["levers"][name] = time_lever(setting, name, args.repeats)
+                save(result, args)
         elif args.grow:
-            result["growth"] = {
-                axis: time_growth(setting, models, axis, args.values or GROWTH[axis], args.repeats)
-                for axis in args.grow
-            }
+            result["growth"] = {axis: [] for axis in args.grow}
+            for axis in args.grow:
+                for value in args.values or GROWTH[axis]:
+                    result["growth"][axis].append(time_point(setting, models, axis, value, args.repeats))
+                    save(result, args)
         else:
             runs = interleave({side: (side, setting) for side in sides}, args.repeats)
             result |= summarise(runs) | {"ours": {side: ours(side, setting) for side in sides if side in OURS}}
             if args.load_in_4bit:
                 result["floor"] = floor(setting, result["phases"]["plain"])
+            save(result, args)
     print(f"\n{markdown(result)}")
-    if args.markdown:
-        args.markdown.parent.mkdir(parents=True, exist_ok=True)
-        args.markdown.write_text(f"# Seconds of a step\n\n{markdown(result)}")
     if args.plot:
         plot_growth(result["growth"], args.plot)
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(result, indent=2) + "\n")
     return 0
+
+
+def save(result: dict, args: argparse.Namespace) -> None:
+    """Writes what there is so far, so that a long measurement may be cut off."""
+    files = {
+        args.json: lambda: json.dumps(result, indent=2) + "\n",
+        args.markdown: lambda: f"# Seconds of a step\n\n{markdown(result)}",
+    }
+    for file, text in files.items():
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text())
 
 
 def parse() -> argparse.Namespace:
@@ -202,28 +213,18 @@ def interleave(jobs: dict[str, tuple[str, Setting]], repeats: int) -> dict[str, 
     return runs
 
 
-def time_levers(setting: Setting, names: list[str], repeats: int) -> dict:
-    """Every lever off and on, side by side."""
-    rows = {}
-    for name in names:
-        off, on = (replace(setting, **s) for s in lever_settings(name, setting.ours))
-        runs = interleave({f"{name} off": ("pst_levers_off", off), f"{name} on": ("pst_levers_off", on)}, repeats)
-        rows[name] = summarise_levers(*runs.values()) | {"off": LEVERS[name][0], "on": LEVERS[name][1]}
-    return rows
+def time_lever(setting: Setting, name: str, repeats: int) -> dict:
+    """One lever off and on, side by side."""
+    off, on = (replace(setting, **changes) for changes in lever_settings(name, setting.ours))
+    runs = interleave({f"{name} off": ("pst_levers_off", off), f"{name} on": ("pst_levers_off", on)}, repeats)
+    return summarise_levers(*runs.values()) | {"off": LEVERS[name][0], "on": LEVERS[name][1]}
 
 
-def time_growth(setting: Setting, models: tuple[str, ...], axis: str, values, repeats: int) -> list[dict]:
-    """Seconds a step of `trl`, `plain` and `pst` at each value of one setting."""
-    points = []
-    for value in values:
-        grown = {"models": models[:value]} if axis == "peers" else {axis: value}
-        runs = interleave(
-            {side: (side, replace(setting, **grown)) for side in GROWING},
-            repeats,
-        )
-        points.append({axis: value} | summarise_growth(runs))
-        print(f"{axis} {value}: {points[-1]}")
-    return points
+def time_point(setting: Setting, models: tuple[str, ...], axis: str, value: int, repeats: int) -> dict:
+    """Seconds a step of some sides at one value of one setting."""
+    grown = replace(setting, **({"models": models[:value]} if axis == "peers" else {axis: value}))
+    print(f"{axis} {value}")
+    return {axis: value} | summarise_growth(interleave({side: (side, grown) for side in GROWING}, repeats))
 
 
 if __name__ == "__main__":
