@@ -5,7 +5,7 @@ from typing import Any
 PUBLISHED_MODELS = ["google/gemma-2-2b-it", "meta-llama/Llama-3.2-1B-Instruct", "Qwen/Qwen2.5-1.5B-Instruct"]
 
 # What works on the tiny peers in minutes on a CPU, chosen on validation questions (docs/demo.md): four updates
-# per generation batch, a decaying learning rate, rows that cannot change the update left out.
+# per generation batch, a decaying learning rate, rows that cannot change the update left out, prompts read once.
 TINY_TRAINING: dict[str, Any] = {
     "max_steps": 24,
     "steps_per_generation": 4,
@@ -19,6 +19,9 @@ TINY_TRAINING: dict[str, Any] = {
     "lr_scheduler_type": "linear",
     "loss_type": "grpo",
     "skip_zero_advantage": True,
+    "shared_prefill": True,
+    "shared_prompts": True,
+    "sort_micro_batches": True,
     "logging_steps": 4,
     "gradient_checkpointing": False,
 }
