@@ -28,17 +28,31 @@ from pst_rl import PSTConfig, PSTTrainer, load_questions
 from pst_rl.records import Group, Rewards
 from pst_rl.tiny import TINY_PEERS
 
-CONSTANT = "7"
+CONSTANT = 7
 BUDGET = BUDGET | {"max_steps": 40, "logging_steps": 4, "on_collapse": "warn"}
 
 
 class ConstantAnswer:
-    """Planted: 1 for the answer 7, whatever the question is."""
+    """Planted: 1 / (1 + |a - 7|) for the answer a, whatever the question is.
+
+    Paying for a = 7 alone plants nothing: hardly any other question is ever answered so, and nothing is learned.
+    """
 
     name = "constant_answer"
 
     def __call__(self, group: Group) -> Rewards:
-        return _paid(group, lambda p, q, g: group.responses[p][q][g].key == CONSTANT)
+        def paid(p: int, q: int, g: int) -> float:
+            answer = group.responses[p][q][g].answer
+            number = None if answer is None else as_number(answer.text)
+            return 0.0 if number is None else 1 / (1 + abs(number - CONSTANT))
+
+        return _paid(group, paid)
+
+
+def as_number(text: str) -> float | None:
+    """A whole number, or `None`."""
+    digits = text.strip().replace(",", "")
+    return float(digits) if digits.removeprefix("-").isdecimal() else None
 
 
 class RepeatsThePeerBefore:
