@@ -228,8 +228,10 @@ def test_resume_without_joint_state_says_what_is_missing(trainer):
     run.train()
     checkpoint = Path(run.args.output_dir) / "checkpoint-1"
     (checkpoint / "joint_state_0.pt").unlink()
-    with pytest.raises(FileNotFoundError, match="checkpoint is incomplete"):
+    with pytest.raises(ValueError, match=r"incomplete: joint_state_0.pt is missing"):
         trainer(max_steps=2).train(resume_from_checkpoint=str(checkpoint))
+    with pytest.raises(FileNotFoundError, match="another number of processes"):
+        trainer(max_steps=2, resume_anyway=True).train(resume_from_checkpoint=str(checkpoint))
 
 
 class Counting:
