@@ -29,6 +29,8 @@ from pst_rl.run_identity import differences
 from pst_rl.run_lock import RunLock
 
 SAVED = {"save_strategy": "steps", "save_steps": 1}
+# Few tokens, and a gradient whatever they are.
+SMALL = {"per_device_train_batch_size": 8, "max_completion_length": 6, "rewards": ["random"], "pmi": "off"}
 
 
 def all_weights(trainer):
@@ -169,11 +171,12 @@ def test_the_best_checkpoint_is_known_by_its_final_name_and_survives_rotation(tr
 )
 def test_resume_in_a_later_epoch_goes_on_in_its_order(trainer, questions, tiny, settings):
     """TRL's sampler would begin again with the order of the first epoch."""
-    small = {"per_device_train_batch_size": 8, "max_steps": 5, "max_completion_length": 24}
-    build = lambda: trainer(peers={"llama": tiny["llama"]}, data=questions(6), **small, **SAVED, **settings)
+    build = lambda: trainer(
+        peers={"llama": tiny["llama"]}, data=questions(6), max_steps=5, **SMALL, **SAVED, **settings
+    )
     straight = build()
     straight.train()
-    assert straight.state.epoch > 1
+    assert straight.state.epoch > 1 and straight.state.log_history[-2]["grad_norm"] > 0
     resumed = build()
     resumed.train(resume_from_checkpoint=str(Path(straight.args.output_dir) / "checkpoint-4"))
     assert same(all_weights(straight), all_weights(resumed))
@@ -284,12 +287,11 @@ class Sends(TrainerCallback):
 
 def test_sigterm_finishes_the_step_saves_and_stops_and_the_resumed_run_is_equal(trainer, tiny):
     """Between two steps, inside a step (when the batch in use has to be kept), and while a checkpoint is written."""
-    small = {"max_steps": 3, "steps_per_generation": 2, "gradient_accumulation_steps": 2, "max_completion_length": 24}
-    build = lambda: trainer(
-        peers={"llama": tiny["llama"]}, per_device_train_batch_size=8, enable_jit_checkpoint=True, **small, **SAVED
-    )
+    steps = {"max_steps": 3, "steps_per_generation": 2, "gradient_accumulation_steps": 2}
+    build = lambda: trainer(peers={"llama": tiny["llama"]}, enable_jit_checkpoint=True, **steps, **SMALL, **SAVED)
     straight = build()
     straight.train()
+    assert straight.state.log_history[-2]["grad_norm"] > 0
     before = signal.getsignal(signal.SIGTERM)
     for event, step, last in [("on_step_begin", 1, 2), ("on_substep_end", 0, 1), ("on_save", 2, 2)]:
         stopped = build()
