@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 
 from pst_rl.commandline import check_resume, fail, parse
 from pst_rl.presets import PRESETS, TINY_STYLE
+from pst_rl.run_lock import RunLock
 
 
 @dataclass
@@ -65,6 +66,7 @@ def main() -> int:
 
     # ---- questions and peers -------------------------------------------------------------------------------------
     try:
+        RunLock(args.output_dir, active=args.should_save).hold()  # one run in a folder, from here to the end
         check_resume(args)
         columns = {"question_column": script.question_column, "answer_column": script.answer_column}
         load = lambda split, limit: load_questions(  # noqa: E731

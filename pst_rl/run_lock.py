@@ -57,6 +57,10 @@ class RunLock:
         else:
             os.close(descriptor)
 
+    def hold(self) -> None:
+        """Holds the folder until this process ends; raises as entering does."""
+        self.__enter__()
+
     def _acquire(self) -> int:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from peft import LoraConfig
 from transformers import BitsAndBytesConfig
 
 from pst_rl import PeerSpec, PSTConfig, PSTTrainer, Rewards
+from pst_rl.checkpoints import fault_of
 from pst_rl.rewards import SupervisedGold
 from pst_rl.rewards.base import blank
 
@@ -402,6 +403,10 @@ def test_two_processes_vote_on_complete_groups_and_stay_identical(tmp_path):
     assert first["group"] == second["group"]  # the same complete group on both
     assert first["sizes"] == [3, 4]  # three questions of four chains
     assert first["sums"] == second["sums"] != first["start"]
+    assert first["resumed"] == second["resumed"] == first["sums"]
+    assert fault_of(tmp_path / "run" / "checkpoint-2") is None
+    saved = json.loads((tmp_path / "run" / "checkpoint-2" / "manifest.json").read_text())["files"]
+    assert {"joint_state_0.pt", "joint_state_1.pt", "rng_state_0.pth", "rng_state_1.pth"} <= set(saved)
 
 
 def test_config_detects_the_machine():

@@ -18,13 +18,15 @@ args = PSTConfig(
     max_completion_length=40,
     learning_rate=1e-3,
     context="sequential",
-    save_strategy="no",
+    save_strategy="steps",
+    save_steps=1,
     report_to="none",
     disable_tqdm=True,
     gradient_checkpointing=False,
 )
 rows = [{"prompt": [{"role": "user", "content": row["question"]}]} for row in tiny_questions("train", 12)]
-trainer = PSTTrainer({n: str(TINY_PEERS[n]) for n in ("llama", "qwen2")}, args, Dataset.from_list(rows))
+build = lambda: PSTTrainer({n: str(TINY_PEERS[n]) for n in ("llama", "qwen2")}, args, Dataset.from_list(rows))  # noqa: E731
+trainer = build()
 checksum = lambda: [float(sum(p.double().sum() for p in peer.model.parameters())) for peer in trainer.engines]  # noqa: E731
 start = checksum()
 trainer.train()
@@ -36,4 +38,7 @@ seen = {
     "start": start,
     "sums": checksum(),
 }
+trainer = build()
+trainer.train(resume_from_checkpoint=str(folder / "run" / "checkpoint-1"))
+seen["resumed"] = checksum()
 (folder / f"rank{trainer.accelerator.process_index}.json").write_text(json.dumps(seen))
