@@ -405,6 +405,9 @@ def test_two_processes_vote_on_complete_groups_and_stay_identical(tmp_path):
     assert first["sums"] == second["sums"] != first["start"]
     assert first["resumed"] == second["resumed"] == first["sums"]
     assert fault_of(tmp_path / "run" / "checkpoint-2") is None
+    for rank in (first, second):  # what one process met, both acted on
+        assert rank["stopped"] == [True, 1] and rank["skipped"] == {"llama": 1, "qwen2": 0}
+        assert rank["first peer after a fault"] == first["start"][0]
     saved = json.loads((tmp_path / "run" / "checkpoint-2" / "manifest.json").read_text())["files"]
     assert {"joint_state_0.pt", "joint_state_1.pt", "rng_state_0.pth", "rng_state_1.pth"} <= set(saved)
 

@@ -1,10 +1,13 @@
 """Run by `test_two_processes_...` under `accelerate launch`: trains two steps and writes what each process saw."""
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
 from datasets import Dataset
+from transformers import TrainerCallback
 
 from pst_rl import PSTConfig, PSTTrainer
 from pst_rl.tiny import TINY_PEERS, tiny_questions
@@ -41,4 +44,25 @@ seen = {
 trainer = build()
 trainer.train(resume_from_checkpoint=str(folder / "run" / "checkpoint-1"))
 seen["resumed"] = checksum()
+
+
+# ---- the second process alone has a fault and is told to stop ----
+
+
+class Trouble(TrainerCallback):
+    def on_step_begin(self, args, state, control, **kwargs):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+args.enable_jit_checkpoint = True
+trainer = build()
+if trainer.accelerator.process_index == 1:
+    engine = trainer.peers["llama"]
+    loss = engine.compute_loss
+    engine.compute_loss = lambda *args, **kwargs: loss(*args, **kwargs) * float("nan")
+    trainer.add_callback(Trouble())
+trainer.train()
+seen["stopped"] = [trainer.preemption.stopped, trainer.state.global_step]
+seen["skipped"] = trainer.faults.skipped
+seen["first peer after a fault"] = checksum()[0]
 (folder / f"rank{trainer.accelerator.process_index}.json").write_text(json.dumps(seen))
