@@ -74,6 +74,13 @@ class JointCheckpoints:
             )
         return output
 
+    def _run_epoch(self, *, resume_from_checkpoint, **kwargs):
+        if self.state.global_step < self.state.max_steps:
+            return super()._run_epoch(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        # Resumed from the last step's checkpoint, within an epoch: transformers would train one step too many.
+        self._load_rng_state(resume_from_checkpoint)
+        self.control.should_training_stop = True
+
     def checkpoint_to_resume(self, wanted: str | os.PathLike | bool) -> str | None:
         """The folder [`train`] will go on from, checked: complete, and of a run like this one.
 

@@ -182,6 +182,19 @@ def test_resume_in_a_later_epoch_goes_on_in_its_order(trainer, questions, tiny, 
     assert same(all_weights(straight), all_weights(resumed))
 
 
+def test_resume_from_the_last_steps_checkpoint_trains_no_further(trainer, tiny):
+    """As after a kill between the last save and the end of the process."""
+    build = lambda: trainer(peers={"llama": tiny["llama"]}, max_steps=1, **SMALL, **SAVED)
+    straight = build()
+    straight.train()
+    drawn = torch.rand(1)
+    resumed = build()
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == 1 and resumed.state.epoch < 1
+    assert same(all_weights(straight), all_weights(resumed))
+    assert torch.equal(torch.rand(1), drawn)  # so that what is sampled next is the same, too
+
+
 @pytest.fixture
 def one_step(trainer):
     made = trainer(max_steps=1, **SAVED)
