@@ -136,10 +136,11 @@ class JointCheckpoints:
             if self.args.should_save:
                 publish(unfinished, final)
         except (OSError, RuntimeError, SafetensorError) as error:
+            free = shutil.disk_usage(run).free // 2**20  # torch does not say that a disk is full
             shutil.rmtree(run / UNFINISHED, ignore_errors=True)
             raise CheckpointError(
-                f"The checkpoint of step {self.state.global_step} could not be written to {str(run)!r}: {error}. "
-                f"Make room or repair the disk. {self._kept()}"
+                f"The checkpoint of step {self.state.global_step} could not be written to {str(run)!r}, where {free} "
+                f"MiB were free: {str(error).strip()}\nMake room or repair the disk. {self._kept()}"
             ) from error
         finally:
             self._unfinished = False

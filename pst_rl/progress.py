@@ -78,7 +78,7 @@ class RichProgress(TrainerCallback):
             self.console.print(f"{reason}: no checkpoint yet, nothing to resume from.", soft_wrap=True)
         else:
             command = shlex.join([*argv, "--resume-from-checkpoint", str(checkpoint)])
-            self.console.print(f"{reason}. Resume with:\n  accelerate launch {command}", soft_wrap=True)
+            self.console.print(f"{reason.rstrip('.')}. Resume with:\n  accelerate launch {command}", soft_wrap=True)
 
 
 def show_progress(trainer: JointTrainer) -> RichProgress:
