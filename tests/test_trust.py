@@ -1,6 +1,7 @@
 """The fault table: every row names a test that is there."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
@@ -19,3 +20,11 @@ def test_every_row_of_the_fault_table_names_a_test():
 def test_it_is_there(file, name):
     functions = [node.name for node in ast.parse((ROOT / file).read_text()).body if isinstance(node, ast.FunctionDef)]
     assert name in functions
+
+
+def test_the_recorded_long_run_did_not_grow():
+    result = json.loads((ROOT / "docs" / "results" / "long_run.json").read_text())
+    first = next(seen for seen in result["seen"] if seen["step"] == result["from_step"] == 200)
+    last = result["seen"][-1]
+    assert last["step"] == 2000 and result["memory_growth"] <= 0.02
+    assert (last["open_files"], last["threads"]) == (first["open_files"], first["threads"])
