@@ -152,6 +152,7 @@ class JointCheckpoints:
         """This process's state that transformers does not know of."""
         inside = self._step % self.micro_steps_per_generation != 0
         return {
+            "processes": self.accelerator.num_processes,
             "micro_steps": self._step,
             "parts": {name: part.state_dict() for name, part in self.stateful_parts().items()},
             "tokens_seen": {name: peer.state.num_input_tokens_seen for name, peer in self.peers.items()},
@@ -201,6 +202,13 @@ class JointCheckpoints:
             # TRL's sampler draws the order of each epoch from one generator, which a resume would begin anew.
             next(iter(self.engines[0].train_sampler))
         state = torch.load(path, map_location=self.args.device, weights_only=True)
+        running = self.accelerator.num_processes
+        if (written := state.get("processes", running)) != running:  # older checkpoints do not say
+            raise ValueError(
+                f"{checkpoint} was written by {written} process(es), but this run has {running}: each process's data "
+                f"and random state would not fit. Resume with --num_processes {written}, or start a new run from its "
+                "models."
+            )
         # Not always a multiple of the optimizer steps: the last one of an epoch may have fewer micro-steps.
         self._step = state.get("micro_steps", self.state.global_step * self.args.gradient_accumulation_steps)
         parts = self.stateful_parts()

@@ -35,6 +35,7 @@ NEUTRAL = {
     "label_columns",
     "resume_anyway",
     "fault_patience",
+    "on_collapse",
 }  # of ours: nothing trained depends on it
 
 # What a model's configuration says about this machine and this version of transformers, not about the model.
@@ -51,7 +52,6 @@ def run_identity(
         "data": {"questions": len(train_dataset), "prompts": prompts_fingerprint(train_dataset)},
         "seeds": {"seed": args.seed, "data_seed": args.data_seed},
         "settings": {name: getattr(args, name) for name in [*TRL_SETTINGS, *sorted(own)]},
-        "processes": args.world_size,
     }
     return json.loads(json.dumps(identity, default=_plain))
 
