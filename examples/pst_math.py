@@ -7,14 +7,16 @@
     accelerate launch examples/pst_math.py --peers A B C --dataset my.jsonl --output-dir runs/mine
 
 All options of `PSTConfig` (a `GRPOConfig`) and of TRL's `ModelConfig` are flags; `--config FILE.yaml` sets them from a
-file, and flags override it.
+file, and flags override it. Exit status: 0 done, 2 bad input, 70 numeric fault, 74 no checkpoint could be written,
+130 Ctrl-C, 143 SIGTERM; after the last four, the command to go on with is printed.
 """
 
 import sys
 from dataclasses import asdict, dataclass, field
 
-from pst_rl.commandline import fail, parse, resume_point
+from pst_rl.commandline import check_resume, fail, parse
 from pst_rl.presets import PRESETS, TINY_STYLE
+from pst_rl.run_lock import RunLock
 
 
 @dataclass
@@ -55,6 +57,8 @@ def main() -> int:
     from trl import get_peft_config, get_quantization_config
 
     from pst_rl import PSTTrainer, load_questions
+    from pst_rl.checkpoints import CheckpointError
+    from pst_rl.faults import NumericFault
     from pst_rl.measure.compare import compare
     from pst_rl.progress import show_progress
     from pst_rl.report import plot_report, print_table, write_results
@@ -62,7 +66,8 @@ def main() -> int:
 
     # ---- questions and peers -------------------------------------------------------------------------------------
     try:
-        checkpoint = resume_point(args)
+        RunLock(args.output_dir, active=args.should_save).hold()  # one run in a folder, from here to the end
+        check_resume(args)
         columns = {"question_column": script.question_column, "answer_column": script.answer_column}
         load = lambda split, limit: load_questions(  # noqa: E731
             script.dataset, split=split, limit=limit, prompt_template=script.prompt_template, **columns
@@ -79,6 +84,8 @@ def main() -> int:
             peft_config=get_peft_config(model),
             quantization_config=get_quantization_config(model),
         )
+        wanted = args.resume_from_checkpoint
+        checkpoint = trainer.checkpoint_to_resume(wanted) if wanted else None
     except (ValueError, FileNotFoundError) as error:
         return fail(error)
     progress = show_progress(trainer)
@@ -90,7 +97,14 @@ def main() -> int:
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
     except KeyboardInterrupt:
-        return progress.interrupted(sys.argv)
+        progress.stopped("Interrupted", sys.argv)
+        return 130
+    except (CheckpointError, NumericFault) as error:
+        progress.stopped(str(error), sys.argv)
+        return 74 if isinstance(error, CheckpointError) else 70
+    if trainer.preemption.stopped:
+        progress.stopped("Stopped by SIGTERM, after a checkpoint", sys.argv)
+        return 143
     with progress.phase("measuring after training"):
         after = trainer.measure(**pooled)
 

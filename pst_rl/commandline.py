@@ -12,10 +12,10 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import tyro
 import yaml
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils.logging import disable_progress_bar
 from trl import ModelConfig
 
+from pst_rl.checkpoints import checkpoints_of
 from pst_rl.config import PSTConfig
 
 
@@ -114,25 +114,22 @@ def json_rule(info: Any) -> Any:
     )
 
 
-def resume_point(config: PSTConfig) -> str | None:
-    """The checkpoint to go on from: a folder, or the newest one of the output folder for `last`.
+def check_resume(config: PSTConfig) -> None:
+    """Refuses a resume from nothing before anything is loaded; the trainer then looks into the checkpoint.
 
     Raises:
         FileNotFoundError: There is no such checkpoint.
     """
     wanted = config.resume_from_checkpoint
-    if wanted is None:
-        return None
+    if wanted is None or str(wanted).lower() == "auto":
+        return
+    there = checkpoints_of(config.output_dir)
     if str(wanted).lower() in ("last", "true"):
-        found = get_last_checkpoint(config.output_dir) if Path(config.output_dir).is_dir() else None
-        if found is None:
+        if not there:
             raise FileNotFoundError(f"There is no checkpoint in {config.output_dir!r} to resume from.")
-        return found
-    if not Path(wanted, "trainer_state.json").is_file():
-        there = sorted(str(folder) for folder in Path(config.output_dir).glob("checkpoint-*"))
-        advice = f"there is: {', '.join(there)}" if there else f"{config.output_dir!r} holds none"
+    elif not Path(wanted, "trainer_state.json").is_file():
+        advice = f"there is: {', '.join(map(str, reversed(there)))}" if there else f"{config.output_dir!r} holds none"
         raise FileNotFoundError(f"{wanted!r} is no checkpoint; {advice}.")
-    return wanted
 
 
 def option_value(argv: Sequence[str], name: str) -> str | None:

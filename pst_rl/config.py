@@ -115,6 +115,14 @@ class PSTConfig(GRPOConfig):
             What [`~pst_rl.collapse.CollapseMonitor`] does when a peer collapses: `"warn"`; `"stop"` training;
             `"restore"` the best checkpoint by a label-free criterion and stop; `"off"`.
 
+        > Parameters that control checkpoints and faults
+
+        resume_anyway (`bool`, *optional*, defaults to `False`):
+            Go on from a checkpoint of a run with other peers, data, seeds or settings, or from a damaged one.
+        fault_patience (`int`, *optional*, defaults to `5`):
+            A peer whose loss, gradient or reward is not finite is left out of that update; after this many in a row
+            training stops. As many steps in a row that update nothing are warned of. Our choice.
+
         > Parameters that control labels
 
         label_columns (`list[str]`, *optional*):
@@ -220,6 +228,12 @@ class PSTConfig(GRPOConfig):
     on_collapse: Literal["off", "warn", "stop", "restore"] = field(
         default="warn", metadata={"help": "What to do when a peer collapses."}
     )
+    resume_anyway: bool = field(
+        default=False, metadata={"help": "Resume from a damaged checkpoint, or one of a run with other settings."}
+    )
+    fault_patience: int = field(
+        default=5, metadata={"help": "Stop after so many updates in a row that a peer missed for a numeric fault."}
+    )
     label_columns: list[str] | None = field(
         default=None, metadata={"help": "Columns taken off the data at construction; they serve metrics only."}
     )
@@ -257,6 +271,8 @@ class PSTConfig(GRPOConfig):
             raise ValueError(f"base_template must contain {{prompt}}, got {self.base_template!r}.")
         if self.rows_per_generate is not None and self.rows_per_generate < 1:
             raise ValueError(f"rows_per_generate must be at least 1, got {self.rows_per_generate}.")
+        if self.fault_patience < 1:
+            raise ValueError(f"fault_patience must be at least 1, got {self.fault_patience}.")
         if self.pmi_tau is not None and not self.pmi_tau > 0:
             raise ValueError(f"pmi_tau must be positive (nats), got {self.pmi_tau}; leave it unset to estimate it.")
         if self.order != "fixed" and self.context == "independent" and self.aggregator != "last_peer":

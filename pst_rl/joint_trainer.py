@@ -1,4 +1,4 @@
-"""One Hugging Face training loop around several peers: wrapping, optimizer, clipping, checkpoints, logs, Hub.
+"""One Hugging Face training loop around several peers: wrapping, optimizer, clipping, logs.
 
 Nothing here knows about questions, answers or rewards; that is `pst_rl.trainer`.
 """
@@ -6,7 +6,6 @@ Nothing here knows about questions, answers or rewards; that is `pst_rl.trainer`
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections import defaultdict
@@ -21,11 +20,14 @@ from trl.trainer.utils import identity
 
 from pst_rl.cards import write_peer_card
 from pst_rl.config import PSTConfig
+from pst_rl.faults import FaultMonitor, StopOnFaults
 from pst_rl.hub import PeerRepositories, check_hub_strategy, repository_arguments
+from pst_rl.joint_checkpoints import JointCheckpoints
 from pst_rl.peer_trainer import PAPER, PeerTrainer
 from pst_rl.peers import PeerSpec
 from pst_rl.placement import check_launch
-from pst_rl.rewards import Stateful
+from pst_rl.preemption import Preemption
+from pst_rl.run_lock import RunLock
 
 if TYPE_CHECKING:
     from pst_rl.report import RunResults
@@ -70,7 +72,7 @@ class Peers(nn.Module):
             yield
 
 
-class JointTrainer(PeerRepositories, _BaseTrainer):
+class JointTrainer(JointCheckpoints, PeerRepositories, _BaseTrainer):
     """Owns the loop, optimizer, schedule, callbacks, checkpoints and logs of several [`PeerTrainer`]s."""
 
     loss_is_scaled_for_ga = True
@@ -91,9 +93,12 @@ class JointTrainer(PeerRepositories, _BaseTrainer):
         check_launch(args)
         if args.ddp_find_unused_parameters is None:
             args.ddp_find_unused_parameters = False  # transformers would search every peer's graph for them
+        with RunLock(args.output_dir, active=args.should_save):
+            pass  # a folder that is taken, or cannot be written to, is refused before a model is loaded
         self.specs = specs
         self.results: RunResults | None = None  # set it once they are measured: the model cards show them
         self.dataset_name: str | None = None  # for the model cards; else the name in `results`
+        heed_sigterm, args.enable_jit_checkpoint = args.enable_jit_checkpoint, False  # transformers' own is not ours
         peer_args = repository_arguments(args, specs)
         self.seconds: dict[str, float] = defaultdict(float)
         self.peers: dict[str, PeerTrainer] = {}
@@ -112,6 +117,12 @@ class JointTrainer(PeerRepositories, _BaseTrainer):
         for peer in self.engines:
             peer.accelerator = self.accelerator  # one gradient scaler for all
         self._step = 0  # micro-steps done, like GRPOTrainer's own
+        self.faults = FaultMonitor(self.trained, args.fault_patience)
+        self.add_callback(StopOnFaults(self.faults))
+        self.preemption = Preemption(self)
+        args.enable_jit_checkpoint = heed_sigterm
+        if heed_sigterm:
+            self.add_callback(self.preemption)
         set_seed(args.seed, device_specific=True)  # as GRPOTrainer does: processes must not sample alike
 
     @property
@@ -123,12 +134,6 @@ class JointTrainer(PeerRepositories, _BaseTrainer):
     def micro_steps_per_generation(self) -> int:
         """Micro-steps that share one generation batch."""
         return self.args.steps_per_generation * self.args.num_iterations
-
-    # ---- stateful parts a subclass wants in its checkpoints ----
-
-    def stateful_parts(self) -> dict[str, Stateful]:
-        """Named objects whose `state_dict` is saved with each checkpoint."""
-        return {}
 
     # ---- data ----
 
@@ -174,14 +179,46 @@ class JointTrainer(PeerRepositories, _BaseTrainer):
         return self.optimizer
 
     def _clip_grad_norm(self, model):
+        return self._finish_gradients(model, self.args.max_grad_norm)
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        return self._finish_gradients(model, float("inf")) if grad_norm is None else grad_norm
+
+    def _finish_gradients(self, model: Peers, max_norm: float) -> torch.Tensor:
+        """Clips each peer's gradient by itself, and takes it away from peers with a numeric fault.
+
+        Returns the largest of the norms; AdamW passes over parameters without a gradient.
+        """
         self.accelerator.unscale_gradients()  # once; clipping through accelerate would unscale fp16 once per peer
-        norms = {n: nn.utils.clip_grad_norm_(m.parameters(), self.args.max_grad_norm) for n, m in model.items()}
-        for name, norm in norms.items():
+        norms = {n: nn.utils.clip_grad_norm_(m.parameters(), max_norm) for n, m in model.items()}
+        if self.accelerator.scaler is None:  # fp16 overflows now and then; its scaler then skips the step of all peers
+            for name in self.trained:
+                if not norms[name].isfinite():
+                    self.faults.note(name, f"its gradient has norm {norms[name].item()}")
+        self._agree_on_faults()
+        kept = {name: norm for name, norm in norms.items() if name not in self.faults.left_out}
+        for name in self.faults.left_out:
+            for parameter in model[name].parameters():
+                parameter.grad = None
+        for name, norm in kept.items():
             if name in self.trained:
                 self.peers[name]._metrics["train"]["grad_norm"].append(norm.item())
-        return torch.stack([n.to(self.args.device) for n in norms.values()]).max()
+        norm = torch.stack(
+            [torch.zeros((), device=self.args.device), *(n.to(self.args.device) for n in kept.values())]
+        )
+        self.faults.close_step(self.state.global_step + 1, gradients=bool(norm.max() > 0))
+        return norm.max()
 
-    # ---- checkpoints ----
+    def _agree_on_faults(self) -> None:
+        """What one process saw, each of them must act on."""
+        if self.accelerator.num_processes == 1:
+            return
+        flags = torch.tensor([float(name in self.faults.left_out) for name in self.trained], device=self.args.device)
+        for name, count in zip(self.trained, self.accelerator.reduce(flags, reduction="sum"), strict=True):
+            if count > 0:
+                self.faults.note(name, "its loss is not finite on another process")
+
+    # ---- saving ----
 
     def _sync_state(self):
         for peer in self.engines:
@@ -199,68 +236,6 @@ class JointTrainer(PeerRepositories, _BaseTrainer):
         """Writes one peer's model card, `README.md`, into a folder."""
         if self.is_world_process_zero():
             write_peer_card(self, name, Path(folder))
-
-    def _save_checkpoint(self, model, trial):
-        super()._save_checkpoint(model, trial)
-        folder = os.path.join(self._get_output_dir(trial=trial), f"checkpoint-{self.state.global_step}")
-        if not os.path.isdir(folder):  # rotated away at once
-            return
-        inside = self._step % self.micro_steps_per_generation != 0
-        torch.save(
-            {
-                "processes": self.accelerator.num_processes,
-                "parts": {name: part.state_dict() for name, part in self.stateful_parts().items()},
-                "tokens_seen": {name: peer.state.num_input_tokens_seen for name, peer in self.peers.items()},
-                "entropy": {n: (p.entropy_coef, p._last_world_entropy) for n, p in self.peers.items()},
-                # Saved between two generations: the batch in use is kept, so that a resume needs no new rollout.
-                "buffers": {n: p._buffered_inputs for n, p in self.peers.items()} if inside else {},
-            },
-            os.path.join(folder, self._joint_state_name()),
-        )
-
-    def _joint_state_name(self) -> str:
-        return f"joint_state_{self.accelerator.process_index}.pt"
-
-    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
-        for name, peer in self.trained.items():
-            peer._load_from_checkpoint(os.path.join(resume_from_checkpoint, name))
-
-    def _load_best_model(self):
-        self._load_from_checkpoint(self.state.best_model_checkpoint)
-
-    def _load_optimizer_and_scheduler(self, checkpoint):
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None:
-            return
-        path = os.path.join(checkpoint, self._joint_state_name())
-        if not os.path.isfile(path):
-            raise FileNotFoundError(
-                f"{path} is missing: the checkpoint is incomplete, or was written by another number of processes. "
-                "Resume from another checkpoint, or with the number of processes that wrote it."
-            )
-        with open(os.path.join(checkpoint, "trainer_state.json")) as file:
-            self._step = json.load(file)["global_step"] * self.args.gradient_accumulation_steps
-        state = torch.load(path, map_location=self.args.device, weights_only=True)
-        running = self.accelerator.num_processes
-        if (written := state.get("processes", running)) != running:  # older checkpoints do not say
-            raise ValueError(
-                f"{checkpoint} was written by {written} process(es), but this run has {running}: each process's data "
-                f"and random state would not fit. Resume with --num_processes {written}, or start a new run from its "
-                "models."
-            )
-        parts = self.stateful_parts()
-        if missing := sorted(set(parts) - set(state["parts"])):
-            raise ValueError(
-                f"{path} has no state of {', '.join(missing)}: the checkpoint was written by a run with other reward "
-                "providers or another aggregator. Resume with the same ones, or start a new run from its models."
-            )
-        for name, part in parts.items():
-            part.load_state_dict(state["parts"][name])
-        for name, peer in self.peers.items():
-            peer._step = self._step
-            peer.state.num_input_tokens_seen = state["tokens_seen"][name]
-            peer.entropy_coef, peer._last_world_entropy = state["entropy"][name]
-            peer._buffered_inputs = state["buffers"].get(name)
 
     # ---- logs ----
 
@@ -282,5 +257,6 @@ class JointTrainer(PeerRepositories, _BaseTrainer):
                 peer_logs: dict[str, Any] = {}
                 peer.log(peer_logs)
                 logs.update({f"{name}/{k}": v for k, v in peer_logs.items() if k not in ("epoch", "step")})
+            logs.update(self.faults.metrics())
             logs.update(self.joint_logs())  # last: they cover all rows, where the peers may have been given fewer
         super().log(logs, start_time)

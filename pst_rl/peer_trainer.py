@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Any
 
 import torch
+from transformers.trainer_utils import IntervalStrategy
 from trl import GRPOTrainer
 
 from pst_rl.config import PSTConfig
@@ -65,6 +66,7 @@ class PeerTrainer(GRPOTrainer):
         args.hub_model_id = args.hub_model_id and f"{args.hub_model_id}-{spec.name}"
         args.report_to = []
         args.log_completions = False
+        args.eval_strategy, args.load_best_model_at_end = IntervalStrategy.NO, False  # the joint trainer evaluates
         model = spec.model
         if isinstance(model, (str, os.PathLike)):
             model = os.fspath(model)
@@ -103,6 +105,10 @@ class PeerTrainer(GRPOTrainer):
             elif parameter.requires_grad and self.spec.peft_config is not None:
                 # TRL casts adapters of quantized models to bfloat16, but a resume reloads them in float32.
                 parameter.data = parameter.data.float()
+
+    def _get_train_sampler(self, dataset=None):
+        self.train_sampler = super()._get_train_sampler(dataset)
+        return self.train_sampler
 
     # ---- answering ----
 

@@ -35,6 +35,7 @@ TINY_ANSWERS: dict[str, Any] = {
 }
 
 TINY_BUDGET: dict[str, Any] = TINY_TRAINING | {
+    "enable_jit_checkpoint": True,  # SIGTERM: finish the step, save, stop
     "dataset": "tiny",
     "save_steps": 8,
     "save_total_limit": 1,
@@ -68,6 +69,7 @@ QLORA: dict[str, Any] = {
     "quorum": 0.34,
     "logging_steps": 1,
     "save_steps": 20,
+    "enable_jit_checkpoint": True,
     "save_total_limit": 2,
 }
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 
+from pst_rl.checkpoints import newest_complete
 from pst_rl.joint_trainer import JointTrainer
 
 SHOWN = ("peers/agreement", "peers/distinct_answers", "peers/abstained", "aggregate/accuracy")
@@ -69,19 +68,17 @@ class RichProgress(TrainerCallback):
             self.bar.stop()
             self.bar = None
 
-    def interrupted(self, argv: list[str]) -> int:
-        """After Ctrl-C: says what is kept and how to go on; returns the shell's status for it."""
+    def stopped(self, reason: str, argv: list[str]) -> None:
+        """Before the program ends early: says why, what is kept, and how to go on."""
         self.on_train_end(None, None, None)
-        folder = self.trainer.args.output_dir
-        checkpoint = get_last_checkpoint(folder) if os.path.isdir(folder) else None
         if not self.main:
-            return 130
+            return
+        checkpoint, _ = newest_complete(self.trainer.args.output_dir, checksums=False)
         if checkpoint is None:
-            self.console.print("Interrupted before the first checkpoint: nothing to resume from.")
+            self.console.print(f"{reason}: no checkpoint yet, nothing to resume from.", soft_wrap=True)
         else:
-            command = shlex.join([*argv, "--resume-from-checkpoint", checkpoint])
-            self.console.print(f"Interrupted. Resume with:\n  accelerate launch {command}", soft_wrap=True)
-        return 130
+            command = shlex.join([*argv, "--resume-from-checkpoint", str(checkpoint)])
+            self.console.print(f"{reason.rstrip('.')}. Resume with:\n  accelerate launch {command}", soft_wrap=True)
 
 
 def show_progress(trainer: JointTrainer) -> RichProgress:

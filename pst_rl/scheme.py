@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -125,6 +126,26 @@ def check_rewards(name: str, reward: Rewards, group: Group) -> None:
             f"the first of them peer {group.peers[p]!r}, question {q}, chain {g}. Return a finite reward, or set "
             "`abstain` to True there."
         )
+
+
+def leave_out_broken_peers(name: str, reward: Rewards, group: Group) -> tuple[Rewards, dict[str, str]]:
+    """Abstains for peers with a reward that is not finite, so that the others learn on; with the reason by peer.
+
+    If no peer is sound the provider is at fault, and nothing is changed: [`check_rewards`] then says so.
+    """
+    whole = isinstance(reward, Rewards) and all(isinstance(t, torch.Tensor) for t in (reward.values, reward.abstain))
+    if not whole or reward.values.shape != group.shape or reward.abstain.shape != group.shape:
+        return reward, {}
+    broken = (~reward.values.isfinite() & ~reward.abstain.bool()).flatten(1).any(1)
+    if not broken.any() or broken.all():
+        return reward, {}
+    abstain = reward.abstain | broken[:, None, None]
+    faults = {
+        peer: f"its reward {name!r} is not finite"
+        for peer, wrong in zip(group.peers, broken.tolist(), strict=True)
+        if wrong
+    }
+    return replace(reward, abstain=abstain), faults
 
 
 def _check_tensor(name: str, field: str, value: Any, kind: str) -> None:

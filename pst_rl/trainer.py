@@ -37,6 +37,7 @@ from pst_rl.scheme import (
     check_scheme,
     check_targets,
     find_discussion,
+    leave_out_broken_peers,
     make_aggregator,
     make_providers,
     mix_rewards,
@@ -129,6 +130,7 @@ class PSTTrainer(JointTrainer):
         self.collapse = CollapseMonitor(self, args.on_collapse)
         if args.on_collapse != "off":
             self.add_callback(self.collapse)
+        self._reward_faults: dict[str, str] = {}
 
     # ---- the five hooks ----
 
@@ -161,6 +163,8 @@ class PSTTrainer(JointTrainer):
             raise RuntimeError(
                 f"The reward provider {name!r} failed at step {group.step}: {type(error).__name__}: {error}"
             ) from error
+        reward, broken = leave_out_broken_peers(name, reward, group)
+        self._reward_faults |= broken
         check_rewards(name, reward, group)
         return reward
 
@@ -216,8 +220,10 @@ class PSTTrainer(JointTrainer):
                 context = replace(context, group=group)
                 rollouts = checked(self.discussion, self.discussion.respond(context), context)
                 group = with_turns(group, gather_responses(rollouts, chains))
+        self._reward_faults = {}
         with self.timed("aggregate and reward"):
             rewards = self.compute_rewards(group)
+        self.faults.new_batch(self._reward_faults)
         with self.timed("pmi"):
             weights = self.compute_weights(group, rewards, joint.rollouts)
         for engine in self.engines:
@@ -309,8 +315,12 @@ class PSTTrainer(JointTrainer):
             for name, peer in self.updated().items():
                 peer.current_gradient_accumulation_steps = self.current_gradient_accumulation_steps
                 rows = inputs if peer.update is None else peer.update.inputs  # resumed within a generation batch
-                losses.append(peer.training_step(model[name], rows, num_items_in_batch))
-        return torch.stack([loss.to(self.args.device) for loss in losses]).mean()
+                loss = peer.training_step(model[name], rows, num_items_in_batch).to(self.args.device)
+                if loss.isfinite():
+                    losses.append(loss)
+                else:
+                    self.faults.note(name, f"its loss is {loss.item()}")
+        return torch.stack(losses).mean() if losses else torch.zeros((), device=self.args.device)
 
     def updated(self):
         """The peers whose update step runs: not the frozen ones, nor a last peer that is never to be updated."""
@@ -370,6 +380,9 @@ class PSTTrainer(JointTrainer):
         means = {name: sum(values) / len(values) for name, values in self._joint_metrics.items()}
         self._joint_metrics.clear()
         return means
+
+    def identity(self) -> dict[str, Any]:
+        return super().identity() | {"rewards": list(self.providers), "aggregator": type(self.aggregator).__name__}
 
     def stateful_parts(self) -> dict[str, Stateful]:
         parts = {f"provider/{name}": p for name, p in self.providers.items() if isinstance(p, Stateful)}

@@ -123,6 +123,7 @@ def resume(folder: Path, written_by: int) -> None:
     """Goes on from the checkpoint of another number of processes; keeps what was said about it."""
     world, process = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     trainer = build(folder, "lora", world)
+    trainer.args.resume_anyway = True  # the batch of each process differs, too
     try:
         trainer.train(resume_from_checkpoint=str(folder / f"lora-{written_by}" / "checkpoint-2"))
         said = "nothing"

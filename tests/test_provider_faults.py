@@ -174,7 +174,7 @@ def test_a_run_that_a_provider_ended_goes_on_from_its_last_checkpoint(run, inter
     assert same(finished(run, folder), expected)
 
 
-@pytest.mark.parametrize("fault", ["a tensor", "nan", "later without turns"])
+@pytest.mark.parametrize("fault", ["a tensor", "flat abstain", "later without turns"])
 def test_the_last_checkpoint_survives_a_faulty_provider(run, interrupted, fault):
     make, error, message = FAULTS[fault]
     folder, expected = interrupted

@@ -12,6 +12,7 @@ from peft import LoraConfig
 from transformers import BitsAndBytesConfig
 
 from pst_rl import PeerSpec, PSTConfig, PSTTrainer, Rewards
+from pst_rl.checkpoints import fault_of
 from pst_rl.rewards import SupervisedGold
 from pst_rl.rewards.base import blank
 
@@ -228,8 +229,10 @@ def test_resume_without_joint_state_says_what_is_missing(trainer):
     run.train()
     checkpoint = Path(run.args.output_dir) / "checkpoint-1"
     (checkpoint / "joint_state_0.pt").unlink()
-    with pytest.raises(FileNotFoundError, match="checkpoint is incomplete"):
+    with pytest.raises(ValueError, match=r"incomplete: joint_state_0.pt is missing"):
         trainer(max_steps=2).train(resume_from_checkpoint=str(checkpoint))
+    with pytest.raises(FileNotFoundError, match="another number of processes"):
+        trainer(max_steps=2, resume_anyway=True).train(resume_from_checkpoint=str(checkpoint))
 
 
 class Counting:
@@ -400,6 +403,13 @@ def test_two_processes_vote_on_complete_groups_and_stay_identical(tmp_path):
     assert first["group"] == second["group"]  # the same complete group on both
     assert first["sizes"] == [3, 4]  # three questions of four chains
     assert first["sums"] == second["sums"] != first["start"]
+    assert first["resumed"] == second["resumed"] == first["sums"]
+    assert fault_of(tmp_path / "run" / "checkpoint-2") is None
+    for rank in (first, second):  # what one process met, both acted on
+        assert rank["stopped"] == [True, 1] and rank["skipped"] == {"llama": 1, "qwen2": 0}
+        assert rank["first peer after a fault"] == first["start"][0]
+    saved = json.loads((tmp_path / "run" / "checkpoint-2" / "manifest.json").read_text())["files"]
+    assert {"joint_state_0.pt", "joint_state_1.pt", "rng_state_0.pth", "rng_state_1.pth"} <= set(saved)
 
 
 def test_config_detects_the_machine():
