@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean, median
@@ -95,7 +96,8 @@ class CollapseMonitor(TrainerCallback):
             score, folder = fmean(self._scores), f"{args.output_dir}/checkpoint-{state.global_step}"
             if self.best is None or score > self.best[0]:
                 self.best = (score, folder)
-                state.best_model_checkpoint = folder  # the rotation of checkpoints spares it
+                if not args.load_best_model_at_end:  # else it is the user's metric that chooses
+                    state.best_model_checkpoint = folder  # the rotation of checkpoints spares it
         self._scores.clear()
 
     # ---- what it concludes ----
@@ -131,8 +133,8 @@ class CollapseMonitor(TrainerCallback):
     def on_train_end(self, args, state, control, **kwargs):
         if self.action != "restore" or not self.alarms:
             return
-        if self.best is None:
-            logger.warning("No checkpoint was saved before the alarm: the peers stay as they are now.")
+        if self.best is None or not os.path.isdir(self.best[1]):
+            logger.warning("No checkpoint from before the alarm is left: the peers stay as they are now.")
             return
         self.trainer._load_from_checkpoint(self.best[1])
         logger.warning("Restored %s, the best checkpoint before the alarm.", self.best[1])
