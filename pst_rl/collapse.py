@@ -7,12 +7,12 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from statistics import fmean, median
+from statistics import fmean, median, pvariance
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
-from pst_rl.vitals import Vitals, agreement_beyond_chance, vitals
+from pst_rl.vitals import Vitals, agreement_beyond_chance, copying, vitals, vote_shares
 
 if TYPE_CHECKING:
     from pst_rl.trainer import PSTTrainer
@@ -29,12 +29,17 @@ class CollapseMonitor(TrainerCallback):
 
         concentration   its most common answer takes a share s of all questions' samples with
                         s - b > max(0.1 (1 - b), 4 sqrt(b (1 - b) / Q)), b being that share at the start
-        copying         it agrees with the previous speaker within its chain more than across chains, by 0.25 more than
-                        at the start (sequential rollouts)
+        copying         of its disagreements with the speaker before across chains, the share that is none within its
+                        chain rose by 0.25 (sequential rollouts)
         parsing         its share of parsed answers fell by 0.25
         length          its mean length fell to a third, or tripled
         entropy         the mean entropy of its tokens is above 3 times, and 0.5 nats more than, that at the start
         update norm     a gradient norm above 20 times their median so far, three logs in a row
+
+    and all peers together, when what they are paid for parts from what they agree on:
+
+        divergence      their vote share fell, and their reward rose, each by more than 1.5 standard errors of the
+                        difference between the last 64 questions and the first
 
     Every threshold is our choice (docs/trust.md has how early they catch planted collapses). Low entropy is none: a
     peer that learns grows certain.
@@ -60,6 +65,8 @@ class CollapseMonitor(TrainerCallback):
         self._entropy: dict[str, float] = {}
         self._norms: dict[str, list[float]] = defaultdict(list)
         self._scores: list[float] = []
+        self._shares: list[float] = []  # vote share and reward of each question, in the order they were asked
+        self._rewards: list[float] = []
         self._seen = -1
 
     # ---- what it sees ----
@@ -70,6 +77,10 @@ class CollapseMonitor(TrainerCallback):
             return
         self._seen = group.block
         self._scores.append(agreement_beyond_chance(group))
+        self._shares += vote_shares(group)
+        self._rewards += self.trainer.last_reward
+        if (sign := self._divergence()) is not None:
+            self._alarm("all peers", sign, state, control)
         for name, seen in vitals(group).items():
             if sum(v.questions for v in self._start[name]) < POOLED:
                 self._start[name].append(seen)
@@ -113,14 +124,24 @@ class CollapseMonitor(TrainerCallback):
             signs.append(
                 f"concentration: {100 * share:.0f} % of its answers are {answer!r}, {100 * usual:.0f} % before"
             )
-        for what, fell in (("parsed", 0.25), ("copying", -0.25)):
-            old, new = (fmean(getattr(v, what) for v in some) for some in (start, recent))
-            if (old - new) / fell > 1:
-                signs.append(f"{what}: {new:.2f}, {old:.2f} at the start")
+        old, new = (fmean(v.parsed for v in some) for some in (start, recent))
+        if new < old - 0.25:
+            signs.append(f"parsed: {new:.2f}, {old:.2f} at the start")
+        old, new = copying(start), copying(recent)
+        if new > old + 0.25:
+            signs.append(f"copying: {new:.2f}, {old:.2f} at the start")
         old, new = (fmean(v.length for v in some) for some in (start, recent))
         if not old / 3 <= new <= 3 * old:
             signs.append(f"length: {new:.0f} tokens, {old:.0f} at the start")
         return signs
+
+    def _divergence(self) -> str | None:
+        if len(self._shares) < 2 * POOLED:
+            return None
+        fell, rose = -_z(self._shares), _z(self._rewards)
+        if min(fell, rose) <= 1.5:
+            return None
+        return f"divergence: the reward rose by {rose:.1f} standard errors, the vote share fell by {fell:.1f}"
 
     def _alarm(self, name: str, sign: str, state, control) -> None:
         kind = sign.split()[0]
@@ -148,6 +169,8 @@ class CollapseMonitor(TrainerCallback):
             "recent": as_rows(self._recent),
             "entropy": dict(self._entropy),
             "norms": {name: list(norms) for name, norms in self._norms.items()},
+            "shares": list(self._shares),
+            "rewards": list(self._rewards),
             "best": self.best,
             "alarms": list(self.alarms),
         }
@@ -157,8 +180,16 @@ class CollapseMonitor(TrainerCallback):
             kept.update({name: [Vitals(**row) for row in some] for name, some in rows.items()})
         self._entropy = dict(state["entropy"])
         self._norms.update({name: list(norms) for name, norms in state["norms"].items()})
+        self._shares, self._rewards = list(state["shares"]), list(state["rewards"])
         self.best = None if state["best"] is None else tuple(state["best"])
         self.alarms = list(state["alarms"])
+
+
+def _z(values: Sequence[float]) -> float:
+    """By how many standard errors the mean of the last `POOLED` values is above that of the first."""
+    first, last = values[:POOLED], values[-POOLED:]
+    error = math.sqrt((pvariance(first) + pvariance(last)) / POOLED)
+    return (fmean(last) - fmean(first)) / error if error > 0 else 0.0
 
 
 def _pooled(some: Sequence[Vitals]) -> dict[str, float]:

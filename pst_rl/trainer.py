@@ -43,6 +43,7 @@ from pst_rl.scheme import (
     mix_rewards,
 )
 from pst_rl.scorer import Scorer
+from pst_rl.vitals import question_rewards
 from pst_rl.weights import PMIRequest, PMIWeights, WeightFunction, active_samples, sigmoid_weight
 
 
@@ -127,6 +128,7 @@ class PSTTrainer(JointTrainer):
         self.pmi_weights = PMIWeights(args, self.engines, weight_function)
         self._joint_metrics: dict[str, list[float]] = defaultdict(list)
         self.last_group: Group | None = None
+        self.last_reward: list[float] = []
         self.collapse = CollapseMonitor(self, args.on_collapse)
         if args.on_collapse != "off":
             self.add_callback(self.collapse)
@@ -239,6 +241,7 @@ class PSTTrainer(JointTrainer):
                 update = compact(update, rows, self.args, lambda value: gather_object([value]))
             engine.update = update
         self.last_group = group
+        self.last_reward = question_rewards(rewards, mix)
         if self.args.log_completions and self.is_world_process_zero():
             write_completions(completions_table(group, rewards, weights), self.args.output_dir)
         self._record(metrics.joint_metrics(group, rewards, mix, weights, self._train_gold))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pst_rl.records import Group
+from pst_rl.records import Group, Rewards
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,8 @@ class Vitals:
         parsed: Share of samples with an answer.
         finished: Share of samples that ended by themselves.
         length: Mean tokens of a sample.
-        copying: In a sequential rollout, how much more often the peer agrees with the one before it in its own chain
-            than in other chains of the same question: 0 if it answers alone, and 1 at most. 0 for first speakers.
+        within, across: How often the peer's answer is that of the one before it, in its own chain and in other chains
+            of the same question; both 1 for first speakers, and where there is one chain.
     """
 
     questions: int
@@ -27,7 +28,8 @@ class Vitals:
     parsed: float
     finished: float
     length: float
-    copying: float
+    within: float
+    across: float
 
     @property
     def shuffled_agreement(self) -> float:
@@ -48,20 +50,22 @@ def _of_peer(group: Group, p: int) -> Vitals:
             shares[key] += count / (chains * questions)
     samples = [response for chain in group.responses[p] for response in chain]
     mean = lambda values: sum(values) / len(samples)  # noqa: E731
+    within, across = _repeats(group, p)
     return Vitals(
         questions,
         dict(shares),
         parsed=mean(r.key is not None for r in samples),
         finished=mean(r.finished for r in samples),
         length=mean(r.length for r in samples),
-        copying=_copying(group, p),
+        within=within,
+        across=across,
     )
 
 
-def _copying(group: Group, p: int) -> float:
-    """Agreement with the previous speaker within chains, minus across chains; mean over questions."""
+def _repeats(group: Group, p: int) -> tuple[float, float]:
+    """Agreement with the speaker before, in the same chain and in others; means over questions with such a speaker."""
     _, questions, chains = group.shape
-    excess = []
+    within, across = [], []
     for q in range(questions):
         place = group.order[q].index(p)
         if place == 0 or chains == 1:
@@ -69,21 +73,39 @@ def _copying(group: Group, p: int) -> float:
         own = [r.key for r in group.responses[p][q]]
         before = [r.key for r in group.responses[group.order[q][place - 1]][q]]
         same = [[a is not None and a == b for b in before] for a in own]
-        within = sum(same[g][g] for g in range(chains)) / chains
-        across = (sum(map(sum, same)) - within * chains) / (chains * (chains - 1))
-        excess.append(within - across)
-    return sum(excess) / len(excess) if excess else 0.0
+        inside = sum(same[g][g] for g in range(chains))
+        within.append(inside / chains)
+        across.append((sum(map(sum, same)) - inside) / (chains * (chains - 1)))
+    return (sum(within) / len(within), sum(across) / len(across)) if within else (1.0, 1.0)
+
+
+def copying(some: Sequence[Vitals]) -> float:
+    """Share of the disagreements across chains that are none within a chain: (within - across) / (1 - across).
+
+    0 for a peer that answers alone, 1 for one that repeats what it is shown. 0 where chains hardly differ.
+    """
+    total = sum(v.questions for v in some)
+    within, across = (sum(getattr(v, name) * v.questions for v in some) / total for name in ("within", "across"))
+    return (within - across) / (1 - across) if across < 0.98 else 0.0
+
+
+def vote_shares(group: Group) -> list[float]:
+    """Share of the most common answer among all samples of each question, (Q,)."""
+    peers, questions, chains = group.shape
+    votes = [Counter(r.key for _, _, r in group.pooled(q) if r.key is not None) for q in range(questions)]
+    return [max(counts.values(), default=0) / (peers * chains) for counts in votes]
+
+
+def question_rewards(rewards: Mapping[str, Rewards], mix: Mapping[str, float]) -> list[float]:
+    """Weighted sum of the rewards of each question, mean over its samples, (Q,); abstentions count as 0."""
+    total = sum(weight * rewards[name].values.masked_fill(rewards[name].abstain, 0.0) for name, weight in mix.items())
+    return total.mean((0, 2)).tolist()
 
 
 def agreement_beyond_chance(group: Group) -> float:
-    """Share of the most common answer on the same question, minus agreement on shuffled questions; mean over peers.
+    """Mean vote share, minus agreement on shuffled questions, mean over peers.
 
     A label-free criterion for the best checkpoint (ours): it rises as the peers agree, and a constant answer earns 0.
     """
-    peers, questions, chains = group.shape
-    tops = []
-    for q in range(questions):
-        votes = Counter(r.key for _, _, r in group.pooled(q) if r.key is not None)
-        tops.append(max(votes.values(), default=0) / (peers * chains))
     by_chance = [v.shuffled_agreement for v in vitals(group).values()]
-    return sum(tops) / questions - sum(by_chance) / peers
+    return sum(vote_shares(group)) / group.shape[1] - sum(by_chance) / len(by_chance)

@@ -27,9 +27,13 @@ from transformers import TrainerCallback
 from pst_rl import PSTConfig, PSTTrainer, load_questions
 from pst_rl.records import Group, Rewards
 from pst_rl.tiny import TINY_PEERS
+from pst_rl.vitals import agreement_beyond_chance, vitals
 
 CONSTANT = 7
-BUDGET = BUDGET | {"max_steps": 40, "logging_steps": 4, "on_collapse": "warn"}
+# Hotter samples and a higher, constant learning rate than the demo's: there, neither planted reward does any harm.
+HOT = {"temperature": 1.5, "learning_rate": 1e-3, "lr_scheduler_type": "constant"}
+BUDGET = BUDGET | {"max_steps": 24, "logging_steps": 4, "on_collapse": "warn"}
+SHOWN = {"context": "sequential", "peer_context": "answers"}
 
 
 class ConstantAnswer:
@@ -78,10 +82,11 @@ def _paid(group: Group, pays) -> Rewards:
 
 
 RUNS = {
-    "healthy: majority": ({}, None),
-    "planted: one constant answer": ({}, ConstantAnswer),
-    "planted: repeating the peer before": ({"context": "sequential", "peer_context": "answers"}, RepeatsThePeerBefore),
-    "healthy: majority, sequential": ({"context": "sequential", "peer_context": "answers"}, None),
+    "healthy: majority, the demo's budget": ({}, None),
+    "healthy: majority": (HOT, None),
+    "healthy: majority, sequential": (HOT | SHOWN, None),
+    "planted: one constant answer": (HOT, ConstantAnswer),
+    "planted: repeating the peer before": (HOT | SHOWN, RepeatsThePeerBefore),
 }
 
 
@@ -94,7 +99,11 @@ class Accuracy(TrainerCallback):
 
     def measure(self, step: int) -> None:
         metrics = self.trainer.measure(samples=0).metrics()
-        self.rows.append({"step": step} | {name: metrics[f"{name}/accuracy"] for name in self.trainer.peers})
+        row = {"step": step} | {name: metrics[f"{name}/accuracy"] for name in self.trainer.peers}
+        if self.trainer.last_group is not None:
+            row["vitals"] = {n: v.__dict__ for n, v in vitals(self.trainer.last_group).items()}
+            row["beyond_chance"] = agreement_beyond_chance(self.trainer.last_group)
+        self.rows.append(row)
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.measure(0)
@@ -144,7 +153,7 @@ def make_job(run: str, seed: int, args: argparse.Namespace) -> Job:
 
 
 def mean_accuracy(row: dict) -> float:
-    return 100 * fmean(value for name, value in row.items() if name != "step")
+    return 100 * fmean(row[name] for name in TINY_PEERS)
 
 
 def loss(result: dict, row: int) -> float:
@@ -189,7 +198,7 @@ INTRODUCTION = """# Planted collapses
 
 Written by `python scripts/collapse_study.py`; do not edit. What the monitor watches: [trust](../trust.md).
 
-The tiny peers, 40 updates, mean greedy accuracy on {questions} {split} questions; one number for each seed. Points
+The tiny peers, 24 updates (4 a generation batch of 32 questions), mean greedy accuracy on {questions} {split} questions; one number for each seed. Points
 lost are from the start; a negative number is a gain.
 """
 

@@ -109,7 +109,7 @@ def measure_before(args: argparse.Namespace) -> dict[str, float]:
 def make_trainer(config: dict, seed: int, peers: list[str], args, trainer_class=PSTTrainer) -> PSTTrainer:
     return trainer_class(
         {name: PEERS[name] for name in peers},
-        PSTConfig(output_dir=str(args.out / "scratch"), seed=seed, **config),
+        PSTConfig(output_dir=str(args.out / "scratch" / str(os.getpid())), seed=seed, **config),
         train_dataset=load_questions("tiny", split="train"),
         eval_dataset=load_questions("tiny", split=args.split, limit=args.questions),
     )

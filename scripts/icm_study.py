@@ -89,7 +89,7 @@ def make_job(arm: str, seed: int, args: argparse.Namespace) -> Job:
     def work() -> dict:
         trainer = PSTTrainer(
             dict.fromkeys("abc", str(TINY_CONCEPT_MODEL)),
-            PSTConfig(output_dir=str(args.out / "scratch"), seed=seed, **args.settings | ARMS[arm]),
+            PSTConfig(output_dir=str(args.out / "scratch" / str(os.getpid())), seed=seed, **args.settings | ARMS[arm]),
             train_dataset=questions("train", 128),
             eval_dataset=questions(args.split, 32 if args.split == "validation" else 96),
         )

@@ -85,7 +85,7 @@ def make_trainer(config: dict, seed: int, args: argparse.Namespace) -> PSTTraine
     peers |= {name: PeerSpec(str(folder), trainable=False) for name, folder in frozen.items()}
     return PSTTrainer(
         peers,
-        PSTConfig(output_dir=str(args.out / "scratch"), seed=seed, **args.settings | config),
+        PSTConfig(output_dir=str(args.out / "scratch" / str(os.getpid())), seed=seed, **args.settings | config),
         train_dataset=load_questions("tiny", split="train"),
     )
 

@@ -8,7 +8,7 @@ from helpers import group, response
 from transformers import TrainerControl
 
 from pst_rl.collapse import CollapseMonitor
-from pst_rl.vitals import agreement_beyond_chance, vitals
+from pst_rl.vitals import agreement_beyond_chance, copying, vitals
 
 
 def answered(answers, block=0, **fields):
@@ -32,8 +32,8 @@ def test_a_constant_answer_agrees_with_itself_everywhere():
 def test_copying_is_agreement_within_chains_beyond_that_across():
     first, copies, alone = ["1", "2", "3"], ["1", "2", "3"], ["1", "1", "1"]
     copied = vitals(answered([[first], [copies]]))
-    assert (copied["a"].copying, copied["b"].copying) == (0.0, 1.0)
-    assert vitals(answered([[first], [alone]]))["b"].copying == 0.0
+    assert (copying([copied["a"]]), copying([copied["b"]])) == (0.0, 1.0)
+    assert copying([vitals(answered([[first], [alone]]))["b"]]) == 0.0
 
 
 def test_agreement_beyond_chance_gives_a_constant_answer_nothing():
@@ -48,16 +48,16 @@ class Run:
     """A monitor that is shown groups and logs, without a trainer."""
 
     def __init__(self, action="warn", peers=("a",)):
-        self.trainer = SimpleNamespace(last_group=None, peers=dict.fromkeys(peers))
+        self.trainer = SimpleNamespace(last_group=None, last_reward=[], peers=dict.fromkeys(peers))
         self.monitor = CollapseMonitor(self.trainer, action)
         self.control = TrainerControl()
         self.state = SimpleNamespace(global_step=0, best_model_checkpoint=None)
         self.args = SimpleNamespace(output_dir="out")
 
-    def show(self, *groups):
+    def show(self, *groups, rewards=None):
         for shown in groups:
             self.state.global_step += 1
-            self.trainer.last_group = shown
+            self.trainer.last_group, self.trainer.last_reward = shown, rewards or [0.0] * shown.shape[1]
             self.monitor.on_step_end(self.args, self.state, self.control)
         return self.monitor.alarms
 
@@ -90,6 +90,21 @@ def test_small_batches_are_judged_together():
     run = Run()
     assert run.show(answered([[[str(i)] * 4 for i in range(64)]], block=99), few[0]) == []  # 4 of 68 questions
     assert len(run.show(*few[1:])) == 1
+
+
+def unsure(block, disagree, reward):
+    """64 questions of two chains, which differ in the first `disagree`; and what each question earned."""
+    rows = [[str(1000 + q), str(2000 + q) if q < disagree else str(1000 + q)] for q in range(64)]
+    return answered([rows], block=block), [reward + 0.01 * (q % 2) for q in range(64)]
+
+
+@pytest.mark.parametrize(("disagree", "reward", "alarms"), [(40, 0.9, 1), (40, 0.1, 0), (2, 0.9, 0)])
+def test_reward_that_parts_from_agreement_is_named(disagree, reward, alarms):
+    run = Run()
+    for shown, rewards in (unsure(0, 4, 0.5), unsure(1, disagree, reward)):
+        run.show(shown, rewards=rewards)
+    assert len(run.monitor.alarms) == alarms
+    assert all("all peers: divergence" in alarm for alarm in run.monitor.alarms)
 
 
 @pytest.mark.parametrize(("change", "sign"), [({"parsed": 40}, "parsed"), ({"length": 31}, "length")])
