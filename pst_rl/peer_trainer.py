@@ -189,8 +189,12 @@ class PeerTrainer(GRPOTrainer):
         """Token ids of a prompt that `format.adapt` has made acceptable."""
         return list(self._tokenize_prompts([prompt])[0][0])
 
-    def text_ids(self, text: str) -> list[int]:
-        """Token ids of text that continues a prompt or a response."""
+    def text_ids(self, text: str, trusted: bool = False) -> list[int]:
+        """Token ids of text that continues a prompt or a response.
+
+        No control token is among them unless the text is `trusted`: then nothing in it was written by a model.
+        """
+        text = text if trusted else self.format.guard.disarm(text)
         return self._tokenizer.encode(text, add_special_tokens=False)
 
     @property
