@@ -62,6 +62,7 @@ class PeerTrainer(GRPOTrainer):
         self.live: dict[tuple, tuple[LiveCache, int]] = {}  # (prompt ids, completion ids) -> where its keys are
         args = copy.copy(args)  # another GRPOConfig would wipe accelerate's global state
         args.model_init_kwargs = None
+        args.trust_remote_code = spec.trust_remote_code  # TRL's for the tokenizer
         args.output_dir = os.path.join(args.output_dir, spec.name)
         args.hub_model_id = args.hub_model_id and f"{args.hub_model_id}-{spec.name}"
         args.report_to = []
