@@ -4,8 +4,8 @@
     python scripts/mutation.py --modules votes --jobs 2     # one of them, in two processes
 
 A mutant changes one place: a comparison, an arithmetic or logical operator, a constant, a condition, a returned value,
-a keyword argument. Each runs in a process of its own, forked from one that has already imported torch and TRL (which
-takes ten seconds), in which the module under test is replaced by its changed source. Tests stop at the first
+a keyword argument. Each runs in a process of its own, forked from one that has already imported torch and TRL and
+collected the tests, in which the module under test is replaced by its changed source. Tests stop at the first
 failure; a mutant that takes far longer than the unchanged code is killed, too.
 """
 
@@ -14,25 +14,29 @@ import ast
 import copy
 import importlib
 import io
+import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "docs" / "results" / "mutation.md"
+SLOWEST_TEST = 4.0  # seconds
 TESTS = {  # module -> the tests that answer for it, fast ones first
     "aggregation/votes": ("test_votes_and_shares", "test_aggregation"),
-    "weights": ("test_mutants_weights", "test_weights"),
-    "compaction": ("test_mutants_compaction",),
+    "weights": ("test_weights",),
+    "compaction": ("test_compaction", "test_turn_credit"),
     "objectives": ("test_objectives",),
     "turn_credit": ("test_turn_credit",),
-    "mixing": ("test_mutants_mixing",),
+    "mixing": ("test_mixing",),
 }
 # Mutants that no test can kill, by module and description, with the reason.
 EQUIVALENT: dict[tuple[str, str], str] = {}
@@ -54,10 +58,6 @@ class Mutant:
     line: int
     change: str
     source: str
-
-    @property
-    def name(self) -> str:
-        return f"line {self.line}: {self.change}"
 
 
 def mutants(module: str) -> Iterator[Mutant]:
@@ -84,6 +84,8 @@ def mutants(module: str) -> Iterator[Mutant]:
 
 def _unmutated(node: ast.AST) -> list[ast.AST]:
     """Parts in which a change means nothing to a test: annotations, texts of errors and docs, import guards."""
+    if isinstance(node, ast.keyword) and node.arg == "strict":  # zip's: an assertion
+        return [node]
     if isinstance(node, ast.arg):
         return [node.annotation] if node.annotation else []
     if isinstance(node, ast.AnnAssign):
@@ -127,7 +129,7 @@ def _changes(node: ast.AST) -> list:
     if isinstance(node, ast.Return) and node.value is not None and not _is_none(node.value):
         return [lambda n: setattr(n, "value", ast.Constant(None))]
     if isinstance(node, ast.Call) and node.keywords and all(word.arg for word in node.keywords):
-        return [lambda n, i=i: n.keywords.pop(i) for i in range(len(node.keywords))]
+        return [lambda n, i=i: n.keywords.pop(i) for i, word in enumerate(node.keywords) if word.arg != "strict"]
     return []
 
 
@@ -147,61 +149,71 @@ def replace_module(module: str, source: str) -> None:
     old = {key: value for key, value in vars(changed).items() if getattr(value, "__module__", None) == name}
     # The tool's whole purpose is to run its own changed copy of our source.
     exec(compile(source, changed.__file__, "exec"), vars(changed))
-    for holder in [m for key, m in sys.modules.items() if key.split(".")[0] == "pst_rl"]:
+    for holder in [
+        m for key, m in sys.modules.items() if key.split(".")[0] in ("pst_rl", "helpers") or key.startswith("test_")
+    ]:
         for key, value in list(vars(holder).items()):
             if any(value is known for known in old.values()):
                 setattr(holder, key, getattr(changed, next(k for k, known in old.items() if value is known)))
 
 
-def warm_up() -> None:
-    """Imports what is slow, ours included; a child then replaces what its mutant changes, wherever it was imported."""
-    os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    os.environ |= {"TRL_EXPERIMENTAL_SILENCE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    import datasets  # noqa: F401
-    import hypothesis  # noqa: F401
-    import peft  # noqa: F401
-    import pytest  # noqa: F401
-    import torch
+class Mutating:
+    """A pytest plugin: once the tests are collected, each mutant runs them in a process of its own."""
 
-    import pst_rl.trainer
+    def __init__(self, module: str, jobs: int):
+        self.module, self.jobs = module, jobs
+        self.planted = list(mutants(module))
+        self.alive: list[bool] = []
+        self.seconds = 0.0
 
-    torch.set_num_threads(1)
-    sys.path.insert(0, str(ROOT / "tests"))
+    def pytest_runtestloop(self, session: Any) -> bool:
+        """Times each test on the unchanged code, then runs the mutants against the tests, the fastest first."""
+        with tempfile.TemporaryDirectory() as folder:
+            times = Path(folder, "times")
+            if not self._forked(session.items, None, 600, times):
+                raise SystemExit(f"error: the tests of {self.module} fail without any mutant")
+            cost = [float(line) for line in times.read_text().split()]
+        fast = sorted((seconds, i) for i, seconds in enumerate(cost) if seconds <= SLOWEST_TEST)
+        items = [session.items[i] for _, i in fast]
+        self.seconds = sum(seconds for seconds, _ in fast)
+        limit = 5 * self.seconds + 10
+        with ThreadPoolExecutor(self.jobs) as pool:
+            self.alive = list(pool.map(lambda mutant: self._forked(items, mutant.source, limit), self.planted))
+        return True
 
+    def _forked(self, items: list, source: str | None, timeout: float, times: Path | None = None) -> bool:
+        """Whether the tests pass with this source of the module."""
+        begin, child = time.perf_counter(), os.fork()
+        if child == 0:
+            self._run(items, source, times)
+        while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+            if time.perf_counter() - begin > timeout:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                return False
+            time.sleep(0.02)
+        return os.waitstatus_to_exitcode(ended[1]) == 0
 
-def passes(module: str, source: str | None, timeout: float, tests: tuple[str, ...]) -> tuple[bool, float]:
-    """Whether the tests pass with this source of the module, and the seconds that took."""
-    begin, child = time.perf_counter(), os.fork()
-    if child == 0:
-        _run_tests(module, source, tests)
-    while True:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status) == 0, time.perf_counter() - begin
-        if time.perf_counter() - begin > timeout:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return False, time.perf_counter() - begin
-        time.sleep(0.02)
-
-
-def _run_tests(module: str, source: str | None, tests: tuple[str, ...]) -> None:
-    code = 3
-    try:
-        os.chdir(ROOT)
-        if source is not None:
-            replace_module(module, source)
-        import pytest
-
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        files = [f"tests/{name}.py" for name in tests if (ROOT / "tests" / f"{name}.py").is_file()]
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--assert=plain", "--no-header", *files]))
-    finally:
-        os._exit(code)
+    def _run(self, items: list, source: str | None, times: Path | None) -> None:
+        code = 3
+        try:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 1)
+            os.dup2(null, 2)
+            if source is not None:
+                replace_module(self.module, source)
+            session, cost = items[0].session, []
+            for item, following in zip(items, [*items[1:], None], strict=True):
+                begin = time.perf_counter()
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+                cost.append(time.perf_counter() - begin)
+                if session.testsfailed:
+                    os._exit(1)
+            if times:
+                times.write_text(" ".join(map(str, cost)))
+            code = 0
+        finally:
+            os._exit(code)
 
 
 def main() -> int:
@@ -211,54 +223,57 @@ def main() -> int:
     )
     parser.add_argument("--modules", nargs="+", default=list(TESTS), choices=list(TESTS), help="what is changed")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--report", type=Path, help="page of results; unset: docs/results/mutation.md if all were run")
+    parser.add_argument("--json", type=Path, help="file in which the results of several calls are kept")
+    parser.add_argument("--report", type=Path, default=REPORT, help="page of results")
     args = parser.parse_args()
-    warm_up()
-    rows, survivors = [], []
+    os.chdir(ROOT)
+    os.environ |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    import pytest
+
+    known = json.loads(args.json.read_text()) if args.json and args.json.is_file() else {}
     for module in args.modules:
-        good, seconds = passes(module, None, 300, TESTS[module])
-        if not good:
-            print(f"error: the tests of {module} fail without any mutant", file=sys.stderr)
+        files = [f"tests/{name}.py" for name in TESTS[module]]
+        plugin = Mutating(module, args.jobs)
+        with redirect_stdout(io.StringIO()) as said:
+            pytest.main(["-x", "-p", "no:cacheprovider", *files], plugins=[plugin])
+        if not plugin.alive:
+            print(f"error: the tests of {module} could not be run\n{said.getvalue()}", file=sys.stderr)
             return 2
-        limit, planted = 5 * seconds + 10, list(mutants(module))
-        with ThreadPoolExecutor(args.jobs) as pool:
-            alive = list(
-                pool.map(lambda m, limit=limit: passes(m.module, m.source, limit, TESTS[m.module])[0], planted)
-            )
-        left = [mutant for mutant, lives in zip(planted, alive, strict=True) if lives]
-        survivors += left
-        rows.append((module, len(planted), len(planted) - len(left)))
-        print(f"{module}: {len(planted) - len(left)} of {len(planted)} killed; the tests take {seconds:.1f} s")
+        left = [mutant for mutant, lives in zip(plugin.planted, plugin.alive, strict=True) if lives]
+        known[module] = {"planted": len(plugin.planted), "survivors": [(m.line, m.change) for m in left]}
+        print(f"{module}: {len(left)} of {len(plugin.planted)} live; the tests take {plugin.seconds:.1f} s")
         for mutant in left:
-            print(f"  {mutant.name}", flush=True)
-    report = args.report or (REPORT if args.modules == list(TESTS) else None)
-    if report:
-        report.write_text(markdown(rows, survivors))
+            print(f"  line {mutant.line}: {mutant.change}", flush=True)
+        if args.json:
+            args.json.write_text(json.dumps(known, indent=1))
+    if set(known) == set(TESTS):
+        args.report.write_text(markdown(known))
     return 0
 
 
-def markdown(rows: list[tuple[str, int, int]], survivors: list[Mutant]) -> str:
+def markdown(known: dict[str, dict]) -> str:
     """The page of results."""
-    total, killed = sum(planted for _, planted, _ in rows), sum(dead for *_, dead in rows)
+    dead = {name: found["planted"] - len(found["survivors"]) for name, found in known.items()}
+    total = sum(found["planted"] for found in known.values())
     lines = [
         "# Mutation testing",
         "",
         "Written by `python scripts/mutation.py`; do not edit. What it means: [hostile text](../trust-text.md).",
         "",
-        f"{killed} of {total} mutants killed ({100 * killed / total:.1f} %).",
+        f"{sum(dead.values())} of {total} mutants killed ({100 * sum(dead.values()) / total:.1f} %). "
+        f"Tests that take more than {SLOWEST_TEST:g} s are left out.",
         "",
         "| module | mutants | killed | |",
         "| --- | --- | --- | --- |",
-        *(f"| `{name}.py` | {planted} | {dead} | {100 * dead / planted:.1f} % |" for name, planted, dead in rows),
-        "",
-        "## Survivors",
-        "",
-        "| module | mutant | why it lives |",
-        "| --- | --- | --- |",
     ]
-    for mutant in survivors:
-        why = EQUIVALENT.get((mutant.module, mutant.change), "not explained")
-        lines.append(f"| `{mutant.module}` | {mutant.name} | {why} |")
+    for name, found in known.items():
+        share = 100 * dead[name] / found["planted"]
+        lines.append(f"| `{name}.py` | {found['planted']} | {dead[name]} | {share:.1f} % |")
+    lines += ["", "## Survivors", "", "| module | line | mutant | why it lives |", "| --- | --- | --- | --- |"]
+    for name, found in known.items():
+        for line, change in found["survivors"]:
+            why = EQUIVALENT.get((name, change), "not explained")
+            lines.append(f"| `{name}` | {line} | {change} | {why} |")
     return "\n".join([*lines, ""])
 
 

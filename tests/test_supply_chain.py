@@ -72,12 +72,14 @@ def test_the_search_for_dangers_finds_them(source):
 
 
 OWN = {"pst_rl/tiny", "scripts"}  # load only models that this repository holds or has just written
+ALLOWED = {"scripts/mutation.py": ["exec", "compile"]}  # runs changed copies of our own source: what it is for
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_source_runs_text_or_reads_a_pickle(path):
-    loads = [] if not any(str(path.relative_to(ROOT)).startswith(own) for own in OWN) else ["AutoModelForCausalLM"]
-    assert [danger for danger in dangers(path.read_text()) if danger.split(".")[0] not in loads] == []
+    name = path.relative_to(ROOT).as_posix()
+    allowed = ALLOWED.get(name, []) + ["AutoModelForCausalLM"] * any(name.startswith(own) for own in OWN)
+    assert [danger for danger in dangers(path.read_text()) if danger.split(".")[0] not in allowed] == []
 
 
 # Weights and code of peers
