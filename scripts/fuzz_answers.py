@@ -9,6 +9,7 @@ repeated and wrapped. The guided run needs `pip install atheris` (libFuzzer for 
 """
 
 import argparse
+import importlib
 import json
 import platform
 import random
@@ -246,7 +247,7 @@ def child(arguments: list[str]) -> None:
     from pst_rl import answers
 
     for name in names:
-        module = __import__(f"{answers.__name__}.{name}", fromlist=[name])
+        module = importlib.import_module(f"{answers.__name__}.{name}")
         ours = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
         for value in [*ours, *(method for kind in ours if isinstance(kind, type) for method in vars(kind).values())]:
             if hasattr(value, "__code__"):

@@ -12,6 +12,7 @@ from pst_rl.peer_update import PeerUpdate
 def settings(**fields):
     defaults = {"num_generations": 2, "steps_per_generation": 1, "loss_type": "grpo", "beta": 0.0, "entropy_coef": 0.0}
     defaults |= {"use_adaptive_entropy": False, "top_entropy_quantile": 1.0, "scale_rewards": "group"}
+    defaults |= {"per_device_train_batch_size": 8, "world_size": 1}
     return SimpleNamespace(**defaults | {"multi_objective_aggregation": "sum_then_normalize"} | fields)
 
 
@@ -101,6 +102,7 @@ def test_missing_log_probabilities_stay_missing():
         ({"top_entropy_quantile": 0.5}, "top_entropy_quantile"),
         ({"scale_rewards": "batch"}, "scale_rewards"),
         ({"multi_objective_aggregation": "normalize_then_sum"}, "multi_objective_aggregation"),
+        ({"world_size": 2, "num_generations": 3}, "num_generations=3 must divide the rows of a process, 8"),
     ],
 )
 def test_settings_under_which_a_row_without_advantage_counts_are_refused(fields, words):
@@ -112,3 +114,5 @@ def test_settings_under_which_a_row_without_advantage_counts_are_refused(fields,
 def test_other_settings_are_not(loss):
     for scale in ("group", "none"):
         check_compaction(settings(loss_type=loss, scale_rewards=scale))
+        check_compaction(settings(loss_type=loss, scale_rewards=scale, num_generations=3))
+        check_compaction(settings(loss_type=loss, scale_rewards=scale, world_size=2, steps_per_generation=2))
