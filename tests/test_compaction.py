@@ -115,4 +115,6 @@ def test_other_settings_are_not(loss):
     for scale in ("group", "none"):
         check_compaction(settings(loss_type=loss, scale_rewards=scale))
         check_compaction(settings(loss_type=loss, scale_rewards=scale, num_generations=3))
-        check_compaction(settings(loss_type=loss, scale_rewards=scale, world_size=2, steps_per_generation=2))
+        check_compaction(
+            settings(loss_type=loss, scale_rewards=scale, world_size=2, steps_per_generation=3, num_generations=3)
+        )
