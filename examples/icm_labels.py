@@ -76,7 +76,8 @@ def main() -> int:
     try:
         claims = load_claims(source, group_rule="at_most_one", **style)
         test = load_claims(test_source, group_rule="at_most_one", **style)
-        model, tokenizer = AutoModelForCausalLM.from_pretrained(name), AutoTokenizer.from_pretrained(name)
+        model = AutoModelForCausalLM.from_pretrained(name, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(name)
 
         # ---- labels: the most coherent of several sampled labellings ----------------------------------------------
         search = Gibbs(sweeps=2, temperature=1.0, anneal_to=0.0, start="empty", restarts=args.restarts)
@@ -102,7 +103,7 @@ def main() -> int:
         what = "test claims judged right, each alone"
     else:
         pairs = load_dataset("json", data_files=str(files["preference"]), split="train").map(as_chat)
-        judge = AutoModelForSequenceClassification.from_pretrained(name, num_labels=1)
+        judge = AutoModelForSequenceClassification.from_pretrained(name, num_labels=1, use_safetensors=True)
         judge.config.pad_token_id = tokenizer.pad_token_id
         config = RewardConfig(f"{args.output_dir}/judge", num_train_epochs=args.epochs, **shared)
         RewardTrainer(judge, config, train_dataset=pairs, processing_class=tokenizer).train()

@@ -4,10 +4,14 @@ The package is lazy: `import pst_rl` loads neither torch nor transformers; a pub
 """
 
 import os
+import sys
 from importlib import import_module
 
 # TRL pings its telemetry once per trainer, and a run has one trainer per peer: off unless the user says otherwise.
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+if "HF_HUB_DISABLE_TELEMETRY" not in os.environ:
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    if "huggingface_hub.constants" in sys.modules:  # imported before us, when the variable was not set yet
+        sys.modules["huggingface_hub.constants"].HF_HUB_DISABLE_TELEMETRY = True
 # TRL warns that `rollout_func` is experimental; we pin the TRL version and test against it.
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 

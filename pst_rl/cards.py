@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, get_token
 from peft import LoraConfig, PeftModel
 
 from pst_rl.aggregation import AGGREGATORS
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from pst_rl.peers import PeerSpec
     from pst_rl.trainer import PSTTrainer
 
+_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}")
+# All folders before the last part of an absolute path, or of one from the home folder; not of a URL or a fraction.
+_FOLDERS = re.compile(
+    r"(?<![\w/:.~<)\]-])(?:(?:file://)?~?/(?:[\w.@+-]+/)+|[A-Za-z]:[/\\]{1,2}(?:[\w.@+-]+[/\\]{1,2})*)(?=[\w.@+-])"
+)
 HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 
 
@@ -57,7 +62,7 @@ def write_peer_card(trainer: PSTTrainer, name: str, folder: Path) -> None:
         text = re.sub(r"version of \[.*?\]\(.*?\)", f"version of {describe_base(peer, spec)}", text, count=1)
     text = insert_before(text, "## Quick start", summary(trainer, name))
     text = insert_before(text, "### Framework versions", details(trainer, name))
-    card.text = text
+    card.text = without_secrets(text, trainer.args.hub_token)
     for path in {draft, folder / "README.md"}:
         card.save(path)
 
@@ -181,6 +186,17 @@ def markdown(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 # ---- names, never paths ----
+
+
+def without_secrets(text: str, token: str | None = None) -> str:
+    """`text` with the last part only of each folder of this machine, and without Hub tokens: given, in use, or any.
+
+    >>> without_secrets('judge "/home/me/models/juror", ~/data/q.jsonl; 3 km/h, https://hf.co/a/b; hf_' + "a" * 34)
+    'judge "juror", q.jsonl; 3 km/h, https://hf.co/a/b; <token>'
+    """
+    for secret in (token, get_token()):
+        text = text.replace(secret, "<token>") if secret else text
+    return _FOLDERS.sub("", _TOKEN.sub("<token>", text))
 
 
 def link(repo: str) -> str:

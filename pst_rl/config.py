@@ -244,6 +244,8 @@ class PSTConfig(GRPOConfig):
         default=0, metadata={"help": "Samples per peer and question for the pooled vote at evaluation; 0: none."}
     )
 
+    __repr__ = GRPOConfig.__str__  # a dataclass's own would spell out the tokens
+
     def __post_init__(self):
         # What the machine has is detected, not demanded: TRL would refuse to start without a GPU.
         if not (torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()):
@@ -262,6 +264,11 @@ class PSTConfig(GRPOConfig):
             raise ValueError(
                 "`sync_ref_model` is not supported: the peers' own training loops never run, so the reference would "
                 "never be synchronised. Set sync_ref_model=False and use beta for a fixed reference."
+            )
+        if self.trust_remote_code:
+            raise ValueError(
+                "trust_remote_code would run code from every peer's repository. Ask for it where it is needed: "
+                "peers=[PeerSpec('org/model', trust_remote_code=True), ...]."
             )
         if "{answer}" not in self.answer_template:
             raise ValueError(f"answer_template must contain {{answer}}, got {self.answer_template!r}.")

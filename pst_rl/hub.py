@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# training_args.bin is a pickle that holds folders of this machine and the Hub token.
+# training_args.bin is a pickle that holds folders of this machine.
 NOT_PUSHED = ("_*", "checkpoint-*", "training_args.bin")
 
 
@@ -41,7 +41,7 @@ class PeerRepositories:
         """
         for peer in self.trained.values():
             try:
-                peer.init_hf_repo(token, private)
+                peer.init_hf_repo(token or self.args.hub_token, private)
             except HfHubHTTPError as error:
                 if error.response.status_code not in (401, 403):
                     raise
@@ -131,7 +131,8 @@ class PeerRepositories:
 def repository_arguments(args: PSTConfig, peers: Iterable[str]) -> PSTConfig:
     """A copy of the configuration for the peers' own trainers, each of which adds its name to `hub_model_id`.
 
-    They are kept from opening repositories, which frozen peers must not have.
+    They are kept from opening repositories, which frozen peers must not have. The token stays with the joint trainer:
+    each peer saves its arguments beside its weights.
 
     Raises:
         ValueError: If the run is to be pushed and a repository cannot be called so.
@@ -139,6 +140,7 @@ def repository_arguments(args: PSTConfig, peers: Iterable[str]) -> PSTConfig:
     copied = copy.copy(args)
     copied.hub_model_id = args.hub_model_id or default_repository(args.output_dir)
     copied.push_to_hub = False
+    copied.hub_token = None
     if args.push_to_hub:
         for peer in peers:
             validate_repo_id(f"{copied.hub_model_id}-{peer}")

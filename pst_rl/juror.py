@@ -96,8 +96,8 @@ class Juror:
         )
 
     def text_ids(self, text: str) -> list[int]:
-        """Token ids of text that continues a prompt or a response."""
-        return self._tokenizer.encode(text, add_special_tokens=False)
+        """Token ids of text that continues a prompt or a response; no control token is among them."""
+        return self._tokenizer.encode(self.format.guard.disarm(text), add_special_tokens=False)
 
     @property
     def end_of_turn(self) -> int:

@@ -62,6 +62,7 @@ class PeerTrainer(GRPOTrainer):
         self.live: dict[tuple, tuple[LiveCache, int]] = {}  # (prompt ids, completion ids) -> where its keys are
         args = copy.copy(args)  # another GRPOConfig would wipe accelerate's global state
         args.model_init_kwargs = None
+        args.trust_remote_code = spec.trust_remote_code  # TRL's for the tokenizer
         args.output_dir = os.path.join(args.output_dir, spec.name)
         args.hub_model_id = args.hub_model_id and f"{args.hub_model_id}-{spec.name}"
         args.report_to = []
@@ -189,8 +190,12 @@ class PeerTrainer(GRPOTrainer):
         """Token ids of a prompt that `format.adapt` has made acceptable."""
         return list(self._tokenize_prompts([prompt])[0][0])
 
-    def text_ids(self, text: str) -> list[int]:
-        """Token ids of text that continues a prompt or a response."""
+    def text_ids(self, text: str, trusted: bool = False) -> list[int]:
+        """Token ids of text that continues a prompt or a response.
+
+        No control token is among them unless the text is `trusted`: then nothing in it was written by a model.
+        """
+        text = text if trusted else self.format.guard.disarm(text)
         return self._tokenizer.encode(text, add_special_tokens=False)
 
     @property

@@ -26,7 +26,7 @@ class PeerSpec:
         learning_rate: Overrides `args.learning_rate` for this peer.
         trainable: `False` for a frozen partner or juror: it answers and scores, but is never updated or saved.
         revision: Hub revision.
-        trust_remote_code: Off unless asked for here.
+        trust_remote_code: Off unless asked for here. It runs code from the model's repository.
         processing_class: Tokenizer; loaded with the model if unset.
     """
 
@@ -44,9 +44,10 @@ class PeerSpec:
     model_init_kwargs: dict[str, Any] = field(default_factory=dict)
 
     def init_kwargs(self) -> dict[str, Any]:
-        """Keyword arguments for `from_pretrained`."""
+        """Keyword arguments for `from_pretrained`. Weights are read from safetensors files, never from pickles."""
         dtype = self.dtype or ("bfloat16" if self.quantization_config is not None else "float32")
-        chosen = {"dtype": dtype, "attn_implementation": self.attn_implementation, "revision": self.revision}
+        chosen = {"dtype": dtype, "use_safetensors": True}
+        chosen |= {"attn_implementation": self.attn_implementation, "revision": self.revision}
         if self.trust_remote_code:
             chosen["trust_remote_code"] = True
         return {k: v for k, v in chosen.items() if v is not None} | self.model_init_kwargs
@@ -131,6 +132,13 @@ def check_spec(spec: PeerSpec) -> None:
         adapter = os.path.isfile(os.path.join(path, "adapter_config.json"))
         if not adapter and not os.path.isfile(os.path.join(path, "config.json")):
             raise ValueError(f"The folder {path!r}{of} holds no model: config.json is missing.")
+        names = os.listdir(path)
+        if any(name.endswith(".bin") for name in names) and not any(name.endswith(".safetensors") for name in names):
+            raise ValueError(
+                f"The folder {path!r}{of} has its weights in .bin files only, which are pickles and "
+                "are not read. Save the model once more where you trust it: model.save_pretrained(folder) writes "
+                "safetensors."
+            )
         return
     if path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise ValueError(f"The folder {path!r}{of} does not exist.")

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pst_rl.prompts import Prompt
+from pst_rl.hostile import one_line
+from pst_rl.prompts import Prompt, foreign_prompt
 from pst_rl.records import Rollout
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pst_rl.peer_trainer import PeerTrainer
 
 UNPARSED = "(no answer)"
+MAX_SHOWN = 2_000  # characters of an answer; also the most that is read of one box
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,13 @@ def parse(rollout: Rollout, request: RolloutRequest) -> Rollout:
 
 
 def shown_text(rollout: Rollout, row: int, request: RolloutRequest) -> str:
-    """What later peers read of this response."""
+    """What later peers read of this response: all of it, or its answer on one line of bounded length."""
     if request.peer_context == "responses":
         return rollout.texts[row].strip() or UNPARSED
     answer = rollout.answers[row]
-    return UNPARSED if answer is None else request.answer_template.replace("{answer}", answer.text).strip()
+    if answer is None:
+        return UNPARSED
+    return request.answer_template.replace("{answer}", one_line(answer.text[:MAX_SHOWN])).strip()
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ def fit_prompt(engine: PeerTrainer, request: RolloutRequest, prompt: Prompt, pre
     """
     room = engine.prompt_room
     texts = list(previous)
-    built = engine.format.adapt(request.build_prompt(prompt, texts))
+    built = foreign_prompt(engine.format, request.build_prompt, prompt, texts)
     excess = engine.count_tokens(built) - room
     if excess <= 0:
         return FittedPrompt(built)
@@ -134,7 +138,7 @@ def fit_prompt(engine: PeerTrainer, request: RolloutRequest, prompt: Prompt, pre
         texts[oldest] = kept
         if not kept:
             oldest += 1
-        built = engine.format.adapt(request.build_prompt(prompt, texts))
+        built = foreign_prompt(engine.format, request.build_prompt, prompt, texts)
         excess = engine.count_tokens(built) - room
     return FittedPrompt(built, shortened=int(bool(previous)), overlong=int(excess > 0))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from accelerate.utils import gather_object
 
-from pst_rl.prompts import Prompt
+from pst_rl.prompts import Prompt, foreign_prompt
 from pst_rl.queries import Query, Score, TokenStatistics
 from pst_rl.records import Rollout
 from pst_rl.scoring import sum_logprobs, token_statistics
@@ -86,8 +86,8 @@ class Scorer:
 
     def _tokenise(self, engine: PeerTrainer | Juror, query: Query) -> tuple[list[int], list[int]]:
         prompt = self.prompts[query.question]
-        shown = self.build_prompt(prompt, list(query.shown))
-        context = engine.prompt_ids(engine.format.adapt(shown)) + (engine.text_ids(query.given) if query.given else [])
+        context = engine.prompt_ids(foreign_prompt(engine.format, self.build_prompt, prompt, query.shown))
+        context += engine.text_ids(query.given) if query.given else []
         target = engine.text_ids(query.target) + ([engine.end_of_turn] if query.whole else [])
         if not target:
             raise ValueError(f"The text {query.target!r} has no token to score.")

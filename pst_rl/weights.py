@@ -21,6 +21,7 @@ from accelerate.utils import gather_object
 
 from pst_rl.generation import LiveCache
 from pst_rl.live_scoring import CachedPair, sum_logprobs_from_cache
+from pst_rl.prompts import foreign_prompt
 from pst_rl.records import Group, Rewards, Rollout, Target, Weights
 from pst_rl.scoring import Pair, sum_logprobs
 
@@ -225,8 +226,9 @@ class PMIWeights:
     def _context(self, request: PMIRequest, scorer: int, p: int, row: int) -> list[int]:
         rollout, engine = request.rollouts[p], self.engines[scorer]
         if self.config.pmi_conditioning == "in_prompt":
-            shown = request.build_prompt(self._plain_prompt(request, row), [rollout.texts[row].strip()])
-            return engine.prompt_ids(engine.format.adapt(shown))
+            texts = [rollout.texts[row].strip()]
+            prompt = self._plain_prompt(request, row)
+            return engine.prompt_ids(foreign_prompt(engine.format, request.build_prompt, prompt, texts))
         text, answer = rollout.texts[row], rollout.answers[row]
         reasoning = text if answer is None else text[: answer.start]
         if scorer == p:  # the very tokens it sampled

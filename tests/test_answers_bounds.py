@@ -1,8 +1,10 @@
 """Untrusted text: nothing raises and nothing is slow, whatever the string."""
 
+import importlib
 import random
 import threading
 import time
+import tracemalloc
 
 import pytest
 
@@ -132,3 +134,50 @@ def test_keys_of_random_strings_are_stable():
     for _ in range(2_000):
         key = canonical_key(random_text(rng))
         assert isinstance(key, str) and key == key.strip()
+
+
+def test_hostile_text_takes_little_memory():
+    peaks = {}
+    tracemalloc.start()
+    try:
+        for name, text in HOSTILE.items():
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            is_correct(text, r"x \le 5")
+            peaks[name] = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert max(peaks.values()) < 30e6, peaks  # bytes; the longest text has 160,000 characters
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('false')",
+        "(__import__('os'),1)",
+        "[().a,1]",
+        "(9**9**9**9,1)",
+        "x<999999**999999",
+        r"\{9**9**9,2\}",
+        "(a(b),2)",
+        "lambda:0",
+        "(exit(),1)",
+        "1 < x < 2",
+        r"x \le 5",
+    ],
+)
+def test_no_text_reaches_what_evaluates_python(monkeypatch, text):
+    from sympy.parsing import sympy_parser
+
+    def refuse(*_, **__):
+        raise AssertionError("text reached an evaluator")
+
+    for module, name in (
+        (sympy_parser, "eval_expr"),
+        ("math_verify.parser", "parse_expr"),
+        ("latex2sympy2_extended.latex2sympy2", "parse_expr"),
+    ):
+        module = importlib.import_module(module) if isinstance(module, str) else module
+        monkeypatch.setattr(module, name, refuse)
+    assert isinstance(is_correct(rf"\boxed{{{text}}}", r"(-\infty, 5]"), bool)
+    assert isinstance(symbolically_equal("(1, 2)", text), bool)

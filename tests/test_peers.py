@@ -167,4 +167,4 @@ def test_the_given_spec_is_not_changed(tiny):
     ],
 )
 def test_loading_options_are_only_those_asked_for(fields, kwargs):
-    assert PeerSpec("x", **fields).init_kwargs() == kwargs
+    assert PeerSpec("x", **fields).init_kwargs() == kwargs | {"use_safetensors": True}

@@ -42,7 +42,7 @@ class Peer:
         self.contexts.append(["".join(map(chr, ids)) for ids in contexts])
         return said([self.revision] * len(prompts), prompts, self.end)
 
-    def text_ids(self, text):
+    def text_ids(self, text, trusted=False):
         return [ord(c) for c in text]
 
     def user_turn_ids(self, text):

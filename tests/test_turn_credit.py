@@ -59,6 +59,11 @@ def test_providers_are_summed_by_weight_where_they_say_something():
     assert made.tolist() == [[[[1.5, 0.0], [-1.5, 0.0]]]]
 
 
+def test_a_turn_that_no_provider_knows_is_no_reward_of_zero():
+    one, two = rewards([[[[1.0], [1.0], [1.0]]]]), rewards([[[[1.0, NAN], [1.0, 4.0], [1.0, 2.0]]]])
+    assert later_advantages([one, two], [1.0, 1.0], "none")[..., 1].flatten().tolist() == [0.0, 1.0, -1.0]
+
+
 def test_without_rewards_of_later_turns_there_are_no_advantages():
     assert later_advantages([rewards(None)], [1.0], "group") is None
 
@@ -68,6 +73,16 @@ def test_without_rewards_of_later_turns_there_are_no_advantages():
 
 def turn(start, stop):
     return Turn("", "", "", None, True, start, stop)
+
+
+def test_turns_that_nothing_rewards_have_no_advantage():
+    rollout = SimpleNamespace(completion_ids=[[1] * 6], turns=[(turn(2, 3), turn(5, 6))])
+    made = credit_turns(rollout, [1], torch.tensor([[0.5]]))
+    assert made.later == [[0.0, 0.0, 0.5, 0.0, 0.0, 0.0]] and made.own == [[1, 0, 1, 0, 0, 1]]
+
+
+def test_no_rows_are_no_active_rows():
+    assert TurnCredit([], [], []).active.dtype == torch.bool
 
 
 def a_rollout(**fields):

@@ -1,12 +1,14 @@
 import math
 from random import Random
+from types import SimpleNamespace
 
 import pytest
+import torch
 from helpers import answers_of, group
 
 from pst_rl.aggregation.other_peer import OtherPeer
 from pst_rl.aggregation.own_vote import OwnVote
-from pst_rl.aggregation.votes import Majority
+from pst_rl.aggregation.votes import Majority, Weighted
 from pst_rl.rewards.semantic_entropy import SemanticEntropy
 from pst_rl.rewards.vote_share import VoteShare
 
@@ -180,3 +182,18 @@ def test_clusters_of_each_peer_alone():
 def test_a_gate_that_never_opens_is_refused(bounds):
     with pytest.raises(ValueError, match="0 <= low < high"):
         SemanticEntropy(*bounds)
+
+
+def test_every_share_up_to_one_is_a_quorum():
+    for quorum in (0.0, 1.0):
+        assert Majority(quorum).quorum == quorum
+    for quorum in (-0.1, 1.1):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            Majority(quorum)
+
+
+def test_a_sample_whose_confidence_is_unknown_does_not_vote():
+    unknown = torch.tensor([[[float("nan"), float("nan"), -0.5]]])
+    statistics = SimpleNamespace(statistics=lambda: SimpleNamespace(logprob=unknown))
+    made = Weighted()(group([[["1", "1", "2"]]], scorer=statistics))
+    assert answers_of(made) == [[["2"] * 3]]

@@ -61,7 +61,9 @@ def evaluate(text: str) -> list[Value]:
         values = [parser.parse()]
         if parser.has_variables:
             values += [_Parser(tokens, point).parse() for point in range(1, _POINTS)]
-    except ArithmeticError as error:
+    except NotAnExpression:
+        raise
+    except (ArithmeticError, ValueError) as error:  # cmath raises a ValueError for \ln 0
         raise NotAnExpression(f"undefined or out of range: {error}") from error
     if any(isinstance(value, complex) and not cmath.isfinite(value) for value in values):
         raise NotAnExpression("out of range")

@@ -16,7 +16,7 @@ Gold = str | Real
 
 _MAX_ANSWER = 2_000  # characters
 _ROUNDED = re.compile(r"[-+$\s\\]*[0-9,]*\.[0-9].*", re.DOTALL)  # a gold written as a decimal may be rounded
-_NUMBER_KEY = re.compile(r"-?[0-9]{1,1500}(?:/[0-9]{1,1500})?")
+_NUMBER_KEY = re.compile(r"-?[0-9]{1,1500}(?:/[1-9][0-9]{0,1499})?")  # not 1/0, whose key is its text
 _NAMED = re.compile(r"[A-Za-z](?:\([a-z]\))?\s*=(?P<value>[^=]+)")  # y = 2x + 3, f(x) = 2x
 
 

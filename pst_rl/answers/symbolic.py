@@ -2,7 +2,8 @@ r"""math-verify for the LaTeX answers that keys do not decide: inequalities agai
 
 math-verify stops long computations by SIGALRM, which works in the main thread only, and it can take seconds to solve
 one inequality with a root. Here its timeouts are off and its input is restricted beforehand to a few symbols, small
-numbers and at most two occurrences of a variable, for which it needs well under a second.
+numbers and at most two occurrences of a variable, for which it needs well under a second. Only its LaTeX grammar reads
+that; its other reader hands text to sympy's `parse_expr`, which evaluates it as Python.
 """
 
 import logging
@@ -33,8 +34,8 @@ def symbolically_equal(gold: str, answer: str) -> bool:
         return False
     if not (_is_cheap_set(gold) and _is_cheap_set(answer)):
         return False
-    parse, verify = _math_verify()
-    parsed = [parse(f"${text}$", parsing_timeout=None) for text in (gold, answer)]
+    parse, verify, latex = _math_verify()
+    parsed = [parse(f"${text}$", extraction_config=[latex], parsing_timeout=None) for text in (gold, answer)]
     return verify(*parsed, timeout_seconds=None, allow_set_relation_comp=True)
 
 
@@ -49,12 +50,12 @@ def _is_cheap_set(text: str) -> bool:
     rest = _COMMAND.sub(" ", _NUMBER_SET.sub(" ", text))  # no power, root, factorial or absolute value
     letters, brackets = len(re.findall("[A-Za-z]", rest)), len(re.findall(r"[(\[{]", rest))
     few_letters = letters < _MAX_LETTERS if "/" in text or "frac" in text else letters <= _MAX_LETTERS
-    return bool(_ELSE_ALLOWED.fullmatch(rest)) and few_letters and brackets <= _MAX_BRACKETS
+    return bool(_ELSE_ALLOWED.fullmatch(rest)) and "**" not in rest and few_letters and brackets <= _MAX_BRACKETS
 
 
 @cache
 def _math_verify():
-    from math_verify import parse, verify
+    from math_verify import LatexExtractionConfig, parse, verify
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its timeouts are off: meant here
-    return parse, verify
+    return parse, verify, LatexExtractionConfig()

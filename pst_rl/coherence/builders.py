@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pst_rl.answers import find_answer, is_correct
 from pst_rl.answers.extract import Style
 from pst_rl.coherence.claims import Claims, load_claims, load_rows
-from pst_rl.coherence.templates import as_text
+from pst_rl.coherence.templates import Template, as_text, find_template
 from pst_rl.data import ANSWER_COLUMNS, QUESTION_COLUMNS, pick_column, read_gold
+from pst_rl.hostile import Guard, one_line, opening_words, quoted
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -36,7 +38,7 @@ def claims_from_responses(
 
     Two answers to a question with equal canonical keys have equal labels, and different ones are not both true (the
     rule `one_answer`, ICM, arXiv 2506.10139). Gold is whether the final answer matches (`pst_rl.answers.is_correct`),
-    and is read by metrics only.
+    and is read by metrics only. Control tokens and words of the template in a response are broken (`pst_rl.hostile`).
 
     Args:
         source, split, question_column: As in `load_claims`. A source with one split is divided by question.
@@ -60,6 +62,7 @@ def claims_from_responses(
     question_column = pick(question_column, QUESTION_COLUMNS, "question_column")
     gold_column = pick(gold_column, ANSWER_COLUMNS, "gold_column", required=False)
     pick(responses_column, (), "responses_column")
+    template = find_template(options.get("template", "correctness"))
     rows, unanswered = [], 0
     for source_row in data:
         gold = read_gold(source_row[gold_column]) if gold_column else None
@@ -71,7 +74,7 @@ def claims_from_responses(
                 continue
             row = {
                 "question": source_row[question_column],
-                "claim": f"The answer is {answer.text}." if claim == "answer" else text,
+                "claim": _claim(f"The answer is {one_line(answer.text)}." if claim == "answer" else text, template),
                 "final_answer": None if answer is None else answer.text,
                 "models": [model],
                 "label": None if gold is None else answer is not None and is_correct(answer, gold),
@@ -126,6 +129,7 @@ def claims_from_comparisons(
     first, second = (pick_column(data, name, column, (), "response_columns") for column in response_columns)
     if preferred not in (first, second):
         pick_column(data, name, preferred, (), "preferred", required=False)
+    template = find_template(options.get("template", "comparison"))
     rng, rows = Random(seed), []
     for i, row in enumerate(data):
         try:
@@ -138,8 +142,8 @@ def claims_from_comparisons(
         rows += [
             {
                 "question": texts[question_column],
-                "response_a": texts[a],
-                "response_b": texts[b],
+                "response_a": _claim(texts[a], template),
+                "response_b": _claim(texts[b], template),
                 "pair": i,
                 "label": None if better is None else better == a,
             }
@@ -148,6 +152,12 @@ def claims_from_comparisons(
     defaults = {"template": "comparison", "group_column": "pair", "group_rule": "antisymmetric"}
     claims = load_claims(rows, seed=seed, **defaults | {"gold_column": "label"} | options)
     return replace(claims, compares=("response_a", "response_b"), source=name)
+
+
+def _claim(text: str, template: Template) -> str:
+    """What a model wrote, as it may be shown in the template."""
+    words = opening_words(re.sub(r"\{\w+\}", "{}", template.text), "{}")
+    return quoted(Guard().disarm(text), words)
 
 
 def _by_model(responses: Any) -> dict[str, str]:

@@ -11,7 +11,7 @@ from huggingface_hub import DatasetCard, DatasetCardData, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import validate_repo_id
 
-from pst_rl.cards import describe_data, hub_dataset, hub_model, link, markdown, tiny_name
+from pst_rl.cards import describe_data, hub_dataset, hub_model, link, markdown, tiny_name, without_secrets
 from pst_rl.coherence.accuracy import accuracy
 from pst_rl.coherence.claims import Claims
 from pst_rl.coherence.export import most_coherent, write_text
@@ -46,7 +46,8 @@ def write_card(
         ],
     )
     path = Path(folder) / CARD
-    write_text(path, str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{_text(claims, labellings, model)}\n")))
+    text = without_secrets(_text(claims, labellings, model))
+    write_text(path, str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{text}\n")))
     return path
 
 

@@ -228,7 +228,7 @@ class Label:
         if cuda:
             settings["device_map"] = {"": 0}
         return LanguageModelPredictor(
-            AutoModelForCausalLM.from_pretrained(self.model, **settings),
+            AutoModelForCausalLM.from_pretrained(self.model, use_safetensors=True, **settings),
             AutoTokenizer.from_pretrained(self.model),
             claims.prompts,
             claims.label_words,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
+from pst_rl.hostile import opening_words, quoted
 from pst_rl.records import Rollout, Turn
 
 if TYPE_CHECKING:
@@ -76,10 +77,16 @@ class Hearing:
 
     def _ids(self, learner: PeerTrainer, row: Conversation, remark: str) -> list[int]:
         if self.form == "text" or (self.form == "auto" and not learner.format.chat):
-            return learner.text_ids(self.template.replace("{remark}", remark))
+            return learner.text_ids(self._words(learner, self.template, remark), trusted=True)
         # An answer that was cut at a stop string has not ended its turn; the template needs that.
         closing = [] if row.ids[-1] in learner.eos_token_ids else [learner.end_of_turn]
-        return closing + learner.user_turn_ids(self.message.replace("{remark}", remark))
+        return closing + learner.user_turn_ids(self._words(learner, self.message, remark))
+
+    def _words(self, learner: PeerTrainer, template: str, remark: str) -> str:
+        """A template with the remark as the learner may hear it (`pst_rl.hostile`)."""
+        remark = quoted(remark, opening_words(template, "{remark}"))
+        (heard,) = learner.format.guard.fill(lambda texts: template.replace("{remark}", texts[0]), [remark])
+        return template.replace("{remark}", heard)
 
 
 def exchange(remarks: Remarks, questions: list[int], rng: Random) -> Remarks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Literal
 
 from accelerate.utils import broadcast_object_list
@@ -16,6 +17,7 @@ from pst_rl.coherence.language_model import LanguageModelPredictor
 from pst_rl.coherence.problem import Problem
 from pst_rl.coherence.search import SEARCHERS
 from pst_rl.coherence.templates import Template, find_template
+from pst_rl.hostile import Guard
 from pst_rl.juror import Juror
 from pst_rl.options import check_choices
 from pst_rl.prompts import prompt_text
@@ -97,7 +99,7 @@ class ICMReward:
         self.reward, self.separator, self.batch_size = reward, separator, batch_size
 
     def __call__(self, group: Group) -> Rewards:
-        prompts, candidates, rivals = self._items(group)
+        prompts, candidates, rivals = self._items(group, [Guard.of(j._tokenizer) for j in self._judges(group)])
         values, abstain = blank(group)
         for q in range(len(group.prompts)):
             abstain[:, q] = not any(question == q for question, _ in candidates)
@@ -114,7 +116,9 @@ class ICMReward:
         cost = {"items": float(len(prompts)), "tokens": float(found.tokens), "nats": found.coherence / len(prompts)}
         return Rewards(values, abstain, cost)
 
-    def _items(self, group: Group) -> tuple[list[str], dict[tuple[int, str], Candidate], list[tuple[int, ...]]]:
+    def _items(
+        self, group: Group, guards: list[Guard]
+    ) -> tuple[list[str], dict[tuple[int, str], Candidate], list[tuple[int, ...]]]:
         """Prompts of the items, the candidate of each (question, answer key), and items that exclude each other."""
         prompts: list[str] = []
         candidates: dict[tuple[int, str], Candidate] = {}
@@ -133,7 +137,8 @@ class ICMReward:
                 continue
             for key in known:
                 candidates[q, key] = Candidate(len(prompts), 1)
-                prompts.append(self.template.render({**question, "claim": key}))
+                claim = reduce(lambda text, guard: guard.disarm(text), guards, key)  # what a model wrote
+                prompts.append(self.template.render({**question, "claim": claim}))
             if len(known) > 1:
                 rivals.append(tuple(range(first, len(prompts))))
         return prompts, candidates, rivals
@@ -142,12 +147,14 @@ class ICMReward:
         """Searches on the first process; the seed is the batch's, so that a resumed run finds the same."""
         seed = group.rng.randrange(2**31)
         found = [None]
-        engines = group.scorer.engines
-        if engines[0].accelerator.is_main_process:
-            judges = {"peers": engines, "first_peer": engines[:1]}.get(self.judge, [self.judge])
-            predictor = Ensemble([self._predictor(judge, prompts) for judge in judges])
+        if group.scorer.engines[0].accelerator.is_main_process:
+            predictor = Ensemble([self._predictor(judge, prompts) for judge in self._judges(group)])
             found = [self.searcher.search(predictor, problem, seed=seed)]
         return broadcast_object_list(found)[0]
+
+    def _judges(self, group: Group) -> list[Any]:
+        engines = list(group.scorer.engines)
+        return {"peers": engines, "first_peer": engines[:1]}.get(self.judge, [self.judge])
 
     def _predictor(self, judge: Any, prompts: list[str]) -> LanguageModelPredictor:
         return LanguageModelPredictor(

@@ -1,0 +1,192 @@
+"""Nothing that was downloaded runs as code, nothing secret is written down, nothing is sent unasked."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+from huggingface_hub.utils import _telemetry
+
+from pst_rl.cards import without_secrets, write_peer_card
+from pst_rl.peers import PeerSpec, resolve_peers
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = [path for folder in ("pst_rl", "examples", "scripts") for path in sorted((ROOT / folder).rglob("*.py"))]
+UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+TOKEN = "hf_" + "Zq7" * 12
+
+
+# Code
+
+
+def called(node):
+    """`name` or `module.name` of a call."""
+    function = node.func
+    if isinstance(function, ast.Attribute):
+        return f"{function.value.id}.{function.attr}" if isinstance(function.value, ast.Name) else f".{function.attr}"
+    return function.id if isinstance(function, ast.Name) else ""
+
+
+def dangers(source):
+    """What in a source runs text as code, or reads a pickle."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            found += [name for name in names if name.split(".")[0] in UNPICKLERS]
+        if not isinstance(node, ast.Call):
+            continue
+        name, options = called(node), {word.arg: getattr(word.value, "value", "?") for word in node.keywords}
+        if name in ("eval", "exec", "compile", "__import__", "sympify", "parse_expr", "os.system", "os.popen"):
+            found.append(name)
+        if name.split(".")[-1] in ("sympify", "parse_expr", "lambdify", "literal_eval"):
+            found.append(name)
+        if name == "torch.load" and options.get("weights_only") is not True:
+            found.append("torch.load")
+        found += [key for key in ("shell", "allow_pickle", "trust_remote_code") if options.get(key) is True]
+        if name.endswith("AutoModelForCausalLM.from_pretrained") and options.get("use_safetensors") is not True:
+            found.append(name)
+    return found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "eval('1')",
+        "import pickle",
+        "from joblib import load",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "sympy.sympify(text)",
+        "np.load(path, allow_pickle=True)",
+        "AutoModelForCausalLM.from_pretrained(name)",
+        "f(trust_remote_code=True)",
+    ],
+)
+def test_the_search_for_dangers_finds_them(source):
+    assert dangers(source)
+
+
+OWN = {"pst_rl/tiny", "scripts"}  # load only models that this repository holds or has just written
+ALLOWED = {
+    "scripts/mutation.py": ["exec", "compile"],  # runs changed copies of our own source: what it is for
+    "scripts/bench_exchange.py": ["pickle"],  # writes pickles, to count their bytes, and reads none
+}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_source_runs_text_or_reads_a_pickle(path):
+    name = path.relative_to(ROOT).as_posix()
+    allowed = ALLOWED.get(name, []) + ["AutoModelForCausalLM"] * any(name.startswith(own) for own in OWN)
+    assert [danger for danger in dangers(path.read_text()) if danger.split(".")[0] not in allowed] == []
+
+
+# Weights and code of peers
+
+
+def test_a_folder_with_pickled_weights_only_is_refused_before_anything_is_loaded(tiny, tmp_path):
+    (tmp_path / "config.json").write_text((Path(tiny["llama"]) / "config.json").read_text())
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="save_pretrained"):
+        resolve_peers({"a": str(tmp_path)})
+
+
+def test_a_pickle_beside_safetensors_is_not_opened(trainer, tiny, tmp_path):
+    for file in Path(tiny["llama"]).iterdir():
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    assert trainer(peers={"a": str(tmp_path)}).peers["a"].model.num_parameters() > 0
+
+
+def test_code_of_a_repository_runs_only_for_the_peer_it_was_asked_for(trainer, tiny):
+    peers = {"a": PeerSpec(tiny["llama"], trust_remote_code=True), "b": tiny["qwen2"]}
+    built = trainer(peers=peers)
+    assert [peer.args.trust_remote_code for peer in built.engines] == [True, False]
+
+
+def test_code_of_all_repositories_cannot_be_asked_for_at_once(config):
+    with pytest.raises(ValueError, match="PeerSpec"):
+        config(trust_remote_code=True)
+
+
+# Secrets and folders
+
+
+@pytest.fixture
+def saved(trainer, tmp_path, monkeypatch, caplog, capfd):
+    """A run that was given a token twice, saved and logged: its folder, and what it said."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN[::-1])
+    caplog.set_level("DEBUG", logger="pst_rl")
+    built = trainer(hub_token=TOKEN, max_steps=1, save_strategy="steps", save_steps=1, log_completions=True)
+    built.train()
+    built.save_model()
+    said = f"{capfd.readouterr()}{caplog.text}{built.args}{built.args!r}{built.state.log_history}"
+    return Path(built.args.output_dir), said
+
+
+def test_the_token_is_in_no_file_and_no_log(saved):
+    folder, said = saved
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 20
+    for secret in (TOKEN, TOKEN[::-1]):
+        assert secret not in said
+        assert [path.name for path in files if secret.encode() in path.read_bytes()] == []
+
+
+def test_only_training_arguments_and_no_card_or_state_name_a_folder(saved, tiny):
+    folder, _ = saved
+    local = [str(folder).encode(), tiny["llama"].encode()]
+    named = {path.name for path in folder.rglob("*") if path.is_file() and any(p in path.read_bytes() for p in local)}
+    assert named <= {"training_args.bin"}  # stays on this machine: see NOT_PUSHED
+
+
+def test_a_card_names_neither_the_folders_nor_the_token_of_an_option(trainer, tmp_path):
+    built = trainer(reward_options={"matches_aggregate": {}}, hub_token="secret-of-mine")
+    built.args.reward_options = {"icm": {"judge": "/home/me/models/juror", "note": "secret-of-mine", "other": TOKEN}}
+    write_peer_card(built, "gemma2", tmp_path / "card")
+    text = (tmp_path / "card" / "README.md").read_text()
+    assert '"judge": "juror"' in text and "/home/me" not in text and TOKEN not in text and "secret-of-mine" not in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "3 km/h and 1/2",
+        "[user/name](https://huggingface.co/user/name)",
+        r"`'Question: {q}\n\nClaim: \\frac{1}{2}'`",
+        "| a | b/c |",
+        "</s> and hf_short",
+    ],
+)
+def test_other_slashes_in_a_card_stay(text):
+    assert without_secrets(text) == text
+
+
+# Telemetry
+
+
+@pytest.mark.parametrize(("asked", "off"), [(None, True), ("0", False), ("1", True)])
+@pytest.mark.parametrize("first", ["pst_rl", "huggingface_hub.constants"])
+def test_telemetry_is_off_unless_it_is_asked_for_whatever_is_imported_first(asked, off, first):
+    environment = {k: v for k, v in os.environ.items() if k not in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK")}
+    environment |= {"PYTHONPATH": str(ROOT)} | ({} if asked is None else {"HF_HUB_DISABLE_TELEMETRY": asked})
+    code = f"import {first}, pst_rl, huggingface_hub.constants as c; print(c.HF_HUB_DISABLE_TELEMETRY)"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == str(off), done.stderr
+
+
+@pytest.mark.parametrize(("disabled", "pings"), [(True, 0), (False, 3)])
+def test_no_trainer_sends_anything_by_itself(trainer, monkeypatch, disabled, pings):
+    sent = []
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr(constants, "is_offline_mode", lambda: False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", disabled)
+    monkeypatch.setattr(_telemetry, "_start_telemetry_thread", lambda: None)
+    monkeypatch.setattr(_telemetry._TELEMETRY_QUEUE, "put", sent.append)
+    trainer()
+    assert len(sent) == pings  # TRL's: one for each peer, and one for the joint trainer
