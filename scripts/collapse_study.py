@@ -198,8 +198,8 @@ INTRODUCTION = """# Planted collapses
 
 Written by `python scripts/collapse_study.py`; do not edit. What the monitor watches: [trust](../trust.md).
 
-The tiny peers, 24 updates (4 a generation batch of 32 questions), mean greedy accuracy on {questions} {split} questions;
-one number for each seed. Points lost are from the start; a negative number is a gain.
+The tiny peers, 24 updates (4 a generation batch of 32 questions), mean greedy accuracy on {questions} {split}
+questions; one number for each seed. Points lost are from the start; a negative number is a gain.
 """
 
 
