@@ -13,6 +13,7 @@ import tyro
 
 from pst_rl.benchmarks.eval_command import Eval
 from pst_rl.coherence.label_command import Label
+from pst_rl.gv_gap.gap_command import GVGap
 
 
 class Command(Protocol):
@@ -27,7 +28,7 @@ class Command(Protocol):
     def run(self) -> None: ...
 
 
-COMMANDS: dict[str, Callable[..., Command]] = {"label": Label, "eval": Eval}
+COMMANDS: dict[str, Callable[..., Command]] = {"label": Label, "eval": Eval, "gv-gap": GVGap}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

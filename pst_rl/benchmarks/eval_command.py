@@ -159,7 +159,9 @@ class Eval(Questions):
         cache = Cache(Path(self.cache) if self.cache else folder / "cache.jsonl")
         models = [self.load_model(name, path) for name, path in peers.items()]
         responses = self._ask(benchmark, items, models, cache)
-        settings = {name: getattr(self, name) for name in ("samples", "temperature", "top_p", "seed", "parse_truncated")}
+        settings = {
+            name: getattr(self, name) for name in ("samples", "temperature", "top_p", "seed", "parse_truncated")
+        }
         results = known | {
             "peers": {m.name: {"model": peers[m.name], "digest": m.digest} for m in models},
             "settings": settings | {"max_new_tokens": self.decoding(benchmark, True).max_new_tokens},

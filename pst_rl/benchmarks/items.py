@@ -81,7 +81,9 @@ def load_items(
 
     rows = load_rows(place, place, split, "question").to_list()
     read = _choices if benchmark.form == "choices" else _claims
-    items = [Item(q, prompt.fill(values), gold) for row, i in _numbered(rows) for q, values, gold in read(row, i, place)]
+    items = [
+        Item(q, prompt.fill(values), gold) for row, i in _numbered(rows) for q, values, gold in read(row, i, place)
+    ]
     if limit is not None and limit < len(items):
         items = [items[i] for i in sorted(Random(seed).sample(range(len(items)), limit))]
     return items

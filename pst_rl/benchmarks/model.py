@@ -78,7 +78,9 @@ class LanguageModel:
 
     def prompt_ids(self, shown: str, previous: Sequence[str] = (), peer_template: str = "") -> list[int]:
         """Tokens of a user's message, with what earlier peers said."""
-        return self.ids_of(self.format.adapt([{"role": "user", "content": _with_peers(shown, previous, peer_template)}]))
+        return self.ids_of(
+            self.format.adapt([{"role": "user", "content": _with_peers(shown, previous, peer_template)}])
+        )
 
     def ids_of(self, prompt: Prompt) -> list[int]:
         """Tokens of a prompt that `format.adapt` has made acceptable."""

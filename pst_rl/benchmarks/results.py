@@ -40,7 +40,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any], path: str) -> d
 
     def change(scoring: str, system: str, metric: str, new: dict[str, Any]) -> dict[str, Any] | None:
         old = earlier.get(scoring, {}).get(system, {}).get(metric)
-        if old is None:
+        if old is None or "by_question" not in new:
             return None
         difference = [b - a for a, b in zip(old["by_question"], new["by_question"], strict=True)]
         found = bootstrap_mean(difference)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -61,6 +61,7 @@ class Gap:
             kept) / 2. `None` if all samples are right, or all wrong.
         kept: The share of samples kept.
         always_right, kept_none: Shares of questions, without an interval.
+        by_question: `generation`, `verified` and `gap` of each question.
     """
 
     generation: Interval
@@ -71,6 +72,7 @@ class Gap:
     kept: Interval
     always_right: float
     kept_none: float
+    by_question: dict[str, list[float]] = field(repr=False)
 
 
 def verification_gap(
@@ -132,6 +134,11 @@ def verification_gap(
         kept=interval(lambda m: m[:, 3]),
         always_right=float(np.mean(~room)),
         kept_none=float(np.mean(number == 0)),
+        by_question={
+            "generation": plain.tolist(),
+            "verified": verified.tolist(),
+            "gap": (verified - plain).tolist(),
+        },
     )
 
 

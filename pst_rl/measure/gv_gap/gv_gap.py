@@ -58,6 +58,7 @@ class GVGap(evaluate.Metric):
         if threshold is None and quantile is None:
             quantile = 0.8
         found = asdict(verification_gap(references, predictions, Threshold(threshold, quantile, scope)))
+        del found["by_question"]
         intervals = {name: value for name, value in found.items() if isinstance(value, dict)}
         return (
             found
