@@ -59,11 +59,9 @@ def load_items(
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}.")
     prompt = prompt or load_prompt(benchmark.prompt, NEEDS[benchmark.form])
-    source = data or benchmark.source
-    if source not in ("tiny", *PRESETS) and is_file(source):
-        place, split = source, split
-    else:
-        place, split = source, split or benchmark.split
+    place = data or benchmark.source
+    if place in ("tiny", *PRESETS) or not is_file(place):
+        split = split or benchmark.split
     if benchmark.form == "question":
         named = benchmark.name if data is None and benchmark.name in PRESETS else place
         columns = {"question_column": question_column, "answer_column": answer_column}
@@ -81,16 +79,10 @@ def load_items(
 
     rows = load_rows(place, place, split, "question").to_list()
     read = _choices if benchmark.form == "choices" else _claims
-    items = [
-        Item(q, prompt.fill(values), gold) for row, i in _numbered(rows) for q, values, gold in read(row, i, place)
-    ]
+    items = [Item(q, prompt.fill(v), gold) for i, row in enumerate(rows) for q, v, gold in read(row, i, place)]
     if limit is not None and limit < len(items):
         items = [items[i] for i in sorted(Random(seed).sample(range(len(items)), limit))]
     return items
-
-
-def _numbered(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], int]]:
-    return ((row, i) for i, row in enumerate(rows))
 
 
 def _choices(row: Mapping[str, Any], index: int, place: str) -> Iterator[tuple[str, dict[str, str], str]]:

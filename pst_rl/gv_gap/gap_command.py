@@ -147,8 +147,8 @@ class GVGap(Questions):
             return
         if "self" in self.judges and (missing := sorted(set(peers) - set(judges))):
             raise ValueError(
-                f"No judge is called {missing[0]!r}; there are {', '.join(judges)}. Judges are matched by name: rename "
-                "a folder, or use --judges others."
+                f"No judge is called {missing[0]!r}; there are {', '.join(judges)}. Judges are matched by name: "
+                "rename a folder, or use --judges others."
             )
         if "others" in self.judges and any(set(judges) <= {name} for name in peers):
             raise ValueError("With one peer there are no others to judge: use --judges self, or name --judge-peers.")

@@ -22,8 +22,8 @@ Args:
     scope: of the samples of a "question", or of "all" questions.
 
 Returns:
-    generation, verified, gap, relative_gap, balanced_accuracy, kept, always_right, kept_none: see `Gap`; `ci95` has the
-    bootstrap interval over questions of each.
+    generation, verified, gap, relative_gap, balanced_accuracy, kept, always_right, kept_none: see
+    `pst_rl.measure.verification.Gap`; `ci95` has the bootstrap interval over questions of each.
 
 Example:
     >>> load_gv_gap().compute(predictions=[[0.9, 0.1], [0.2, 0.8]], references=[[1, 0], [1, 0]])["gap"]
