@@ -161,8 +161,8 @@ class RewardModel:
         self.model.config.pad_token_id = self.tokenizer.pad_token_id
         self.key = ["reward model", model_digest(path)]
 
-    @torch.inference_mode()
-    def score(self, cases: Sequence[Case]) -> list[float]:
+    def logits(self, cases: Sequence[Case]) -> torch.Tensor:
+        """(B, classes), float32; differentiable."""
         inputs = self.tokenizer(
             [self._text(case) for case in cases],
             padding=True,
@@ -171,9 +171,12 @@ class RewardModel:
             add_special_tokens=not self.tokenizer.chat_template,
             return_tensors="pt",
         )
-        logits = self.model(
-            **{name: inputs[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
-        ).logits.float()
+        inputs = {name: inputs[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
+        return self.model(**inputs).logits.float()
+
+    @torch.inference_mode()
+    def score(self, cases: Sequence[Case]) -> list[float]:
+        logits = self.logits(cases)
         return (logits[:, 0] if logits.size(1) == 1 else logits[:, 1] - logits[:, 0]).tolist()
 
     def _text(self, case: Case) -> str:
