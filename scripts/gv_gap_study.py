@@ -234,8 +234,8 @@ def markdown(rows: list[dict], settings: dict[str, Any], verifier: dict[str, Any
         f"{seeds} seeds, {budget['max_steps']} updates at learning rate {budget['learning_rate']:g}; "
         f"{settings['questions']} questions ({settings['split']} split), {settings['samples']} samples each at "
         f"temperature 1; kept are scores from the {settings['quantile']:g} quantile of a question's samples on, "
-        f"equal ones included. The supervised verifier learnt from {verifier['pairs']} samples; on held-out ones it is "
-        f"right in {100 * verifier['accuracy']:.1f} % ({100 * verifier['right']:.1f} % are right answers).",
+        f"equal ones included. The supervised verifier learnt from {verifier['pairs']} samples; on held-out ones it "
+        f"is right in {100 * verifier['accuracy']:.1f} % ({100 * verifier['right']:.1f} % are right answers).",
         "",
         f"Accuracy of a sample {both(first['generation'])} ({cell(first['generation']['change'])}), "
         f"pass@{settings['samples']} {both(first['pass'])}, majority@{settings['samples']} {both(first['majority'])}.",
