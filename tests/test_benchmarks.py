@@ -168,6 +168,19 @@ def test_a_digest_knows_the_weights_by_their_content(tiny, tmp_path):
     assert model_digest(str(tmp_path / "copy")) != model_digest(tiny["llama"])
 
 
+def test_an_adapter_is_loaded_with_its_base_and_known_by_both(tiny, tmp_path, llama):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    config = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=True)
+    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny["llama"]), config)
+    adapted.save_pretrained(tmp_path / "lora")
+    found = LanguageModel.load(str(tmp_path / "lora"), "lora")
+    prompts = [llama.prompt_ids("Work out 78-65.")]
+    assert found.complete(prompts, Decoding(40)) == llama.complete(prompts, Decoding(40))
+    assert found.digest not in ("", llama.digest)
+
+
 # items
 
 
@@ -230,10 +243,10 @@ def test_every_choice_of_truthfulqa_is_a_claim(tmp_path):
 
 def test_questions_without_golds_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no gold answers"):
-        load_items(find_benchmark("x"), data=rows_file(tmp_path, {"question": "q?"}))
+        load_items(find_benchmark("x.jsonl"), data=rows_file(tmp_path, {"question": "q?"}))
     with pytest.raises(ValueError, match="no gold answer for 'r\\?'"):
         load_items(
-            find_benchmark("x"), data=rows_file(tmp_path, {"question": "q?", "answer": "1"}, {"question": "r?"})
+            find_benchmark("x.jsonl"), data=rows_file(tmp_path, {"question": "q?", "answer": "1"}, {"question": "r?"})
         )
 
 
@@ -247,6 +260,12 @@ def test_an_unknown_prompt_is_refused(tmp_path):
     (tmp_path / "p.txt").write_text("no question")
     with pytest.raises(ValueError, match="must contain {question}"):
         load_prompt(str(tmp_path / "p.txt"))
+
+
+@pytest.mark.parametrize(("name", "hint"), [("gsm8", "did you mean gsm8k"), ("zzzz", "choose one of tiny, multi")])
+def test_an_unknown_benchmark_is_answered_with_the_nearest(name, hint):
+    with pytest.raises(ValueError, match=hint):
+        find_benchmark(name)
 
 
 # scores

@@ -24,7 +24,7 @@ class Benchmark:
     """Attributes:
     name: What it is called.
     source: Hub id, `owner/name:config` where it has configurations, or `"tiny"`.
-    split: The split that results are reported on.
+    split: The split that results are reported on; `None` for a source that is one test set.
     prompt: Name of the prompt file; see `pst_rl.benchmarks.prompts`.
     scorings: Ways to score by name. The first is the one that votes and tests use.
     form: What a row is: a question; one with choices, answered by a letter; a question with claims, each of them an
@@ -35,7 +35,7 @@ class Benchmark:
 
     name: str
     source: str
-    split: str
+    split: str | None
     prompt: str
     scorings: dict[str, Scoring]
     form: Literal["question", "choices", "claims"] = "question"
@@ -65,7 +65,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             "boxed.v1",
             {"first": Scoring(), "set": Scoring(metric="set")},
         ),
-        Benchmark("math500", "HuggingFaceH4/MATH-500", "test", "boxed.v1", _EXACT, max_new_tokens=1024),
+        Benchmark("math500", "HuggingFaceH4/MATH-500", None, "boxed.v1", _EXACT, max_new_tokens=1024),
         Benchmark(
             "gsm8k",
             "openai/gsm8k:main",

@@ -170,7 +170,7 @@ class Eval(Questions):
         }
         if earlier:
             results["comparison"] = compare(earlier, results, self.compare)
-        write_text(folder / "results.json", json.dumps(results, indent=1) + "\n")
+        write_text(folder / "results.json", json.dumps(results) + "\n")
         write_text(folder / "responses.jsonl", "".join(json.dumps(row) + "\n" for row in _rows(items, responses)))
         print("\n".join(table(results)))
         print(f"Written: {folder / 'results.json'}, {folder / 'responses.jsonl'}")

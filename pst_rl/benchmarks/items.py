@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,9 +27,17 @@ class Item:
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """A named benchmark, or one of questions and answers made of a file or a Hub id."""
+    """A named benchmark, or one of questions and answers made of a file or a Hub id.
+
+    Raises:
+        ValueError: It is none of them.
+    """
     if name in BENCHMARKS:
         return BENCHMARKS[name]
+    if "/" not in name and not is_file(name):
+        nearest = difflib.get_close_matches(name.lower(), BENCHMARKS, n=1)
+        hint = f"did you mean {nearest[0]}?" if nearest else f"choose one of {', '.join(BENCHMARKS)},"
+        raise ValueError(f"Unknown benchmark {name!r}: {hint} Or give a Hub id (owner/name) or a file.")
     return Benchmark(name, name, "test", "boxed.v1", {"exact_match": Scoring()})
 
 

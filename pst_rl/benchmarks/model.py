@@ -72,7 +72,9 @@ class LanguageModel:
             settings["device_map"] = {"": 0}
         model = AutoModelForCausalLM.from_pretrained(path, **settings)
         digest = f"{model_digest(path)}/{model.dtype}{'/nf4' if load_in_4bit else ''}"
-        return cls(model, AutoTokenizer.from_pretrained(path), name, digest)
+        base = adapted_model(path)
+        tokenizer = path if base is None or (Path(path) / "tokenizer_config.json").is_file() else base
+        return cls(model, AutoTokenizer.from_pretrained(tokenizer), name, digest)
 
     # ---- prompts ----
 
@@ -195,10 +197,15 @@ def model_digest(path: str) -> str:
     for file in sorted(file for pattern in _WEIGHTS for file in folder.glob(pattern)):
         with file.open("rb") as opened:
             found.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
-    adapter = folder / "adapter_config.json"
-    if adapter.is_file():
-        found.update(model_digest(json.loads(adapter.read_text())["base_model_name_or_path"]).encode())
+    if base := adapted_model(path):
+        found.update(model_digest(base).encode())
     return found.hexdigest()[:32]
+
+
+def adapted_model(path: str) -> str | None:
+    """The base model of a folder with an adapter; `None` for a model."""
+    adapter = Path(path) / "adapter_config.json"
+    return json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.is_file() else None
 
 
 def describe(decoding: Decoding) -> dict[str, Any]:

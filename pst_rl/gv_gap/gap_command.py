@@ -122,7 +122,7 @@ class GVGap(Questions):
         }
         if earlier:
             results["comparison"] = compare(earlier, results, self.compare)
-        write_text(folder / "results.json", json.dumps(results, indent=1) + "\n")
+        write_text(folder / "results.json", json.dumps(results) + "\n")
         shown = (*COLUMNS, f"pass@{self.samples}", f"majority@{self.samples}")
         print("\n".join(gap_table(scores, shown, len(items), pipe_table)))
         if earlier:

@@ -1,0 +1,47 @@
+"""The report of scripts/gv_gap_study.py, from results of two seeds."""
+
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+
+import gv_gap_study as study
+
+
+def gaps(gap, **changes):
+    values = dict.fromkeys(study.METRICS, 0.5) | {"gap": gap, "verified": 0.5 + gap} | changes
+    return {label: dict.fromkeys(study.PEERS, values) for label in ("likelihood, self", "likelihood, self, frozen")}
+
+
+@pytest.fixture
+def report(tmp_path):
+    def write(*pairs):
+        for seed, (before, after) in enumerate(pairs):
+            run = {"seed": seed, "before": gaps(before), "after": gaps(after)}
+            (tmp_path / "test").mkdir(exist_ok=True)
+            (tmp_path / "test" / f"gv_gap.seed{seed}.json").write_text(json.dumps(run))
+        (tmp_path / "verifier.json").write_text(json.dumps({"accuracy": 0.7, "right": 0.5, "pairs": 9}))
+        settings = {"split": "test", "questions": 9, "samples": 8, "quantile": 0.8, "budget": study.BUDGET}
+        study.write_report(Namespace(out=tmp_path / "test", docs=tmp_path / "docs", **settings))
+        return json.loads((tmp_path / "docs" / "gv_gap.json").read_text())["rows"], tmp_path / "docs"
+
+    return write
+
+
+def test_changes_are_paired_by_seed(report):
+    rows, docs = report((0.10, 0.05), (0.20, 0.15))
+    assert [row["verifier"] for row in rows] == ["likelihood, self", "likelihood, self, frozen"]
+    assert rows[0]["gap"]["change"]["mean"] == pytest.approx(-5)
+    assert rows[0]["gap"]["change"]["ci95"] == pytest.approx([-5, -5])
+    assert rows[0]["gap_change_percent"]["mean"] == pytest.approx((-50 - 25) / 2)
+    assert "| likelihood, self | 65.0 -> 60.0 | -5.0" in (docs / "gv_gap.md").read_text()
+    assert (docs / "gv_gap.png").stat().st_size > 1000
+
+
+def test_a_gap_that_was_hardly_there_has_no_change_in_percent(report):
+    rows, _ = report((0.001, 0.05), (0.20, 0.15))
+    assert rows[0]["gap_change_percent"] is None
