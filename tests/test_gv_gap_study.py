@@ -1,27 +1,32 @@
 """The report of scripts/gv_gap_study.py, from results of two seeds."""
 
 import json
-import sys
 from argparse import Namespace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-
-import gv_gap_study as study
-
-
-def gaps(gap, **changes):
-    values = dict.fromkeys(study.METRICS, 0.5) | {"gap": gap, "verified": 0.5 + gap} | changes
-    return {label: dict.fromkeys(study.PEERS, values) for label in ("likelihood, self", "likelihood, self, frozen")}
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
 @pytest.fixture
-def report(tmp_path):
+def study(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return import_module("gv_gap_study")
+
+
+def gaps(study, gap):
+    values = dict.fromkeys(study.METRICS, 0.5) | {"gap": gap, "verified": 0.5 + gap}
+    by_peer = dict.fromkeys(study.PEERS, values)
+    return dict.fromkeys(("likelihood, self", "likelihood, self, frozen"), by_peer)
+
+
+@pytest.fixture
+def report(study, tmp_path):
     def write(*pairs):
         for seed, (before, after) in enumerate(pairs):
-            run = {"seed": seed, "before": gaps(before), "after": gaps(after)}
+            run = {"seed": seed, "before": gaps(study, before), "after": gaps(study, after)}
             (tmp_path / "test").mkdir(exist_ok=True)
             (tmp_path / "test" / f"gv_gap.seed{seed}.json").write_text(json.dumps(run))
         (tmp_path / "verifier.json").write_text(json.dumps({"accuracy": 0.7, "right": 0.5, "pairs": 9}))
