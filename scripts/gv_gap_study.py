@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--questions", type=int, default=300, help="how many of them")
     parser.add_argument("--samples", type=int, default=8, help="samples of each peer and question")
     parser.add_argument("--quantile", type=float, default=0.8, help="samples from this quantile of scores are kept")
-    parser.add_argument("--verifier-questions", type=int, default=300, help="to train the supervised verifier on")
+    parser.add_argument("--verifier-questions", type=int, default=900, help="to train the supervised verifier on")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="seeds at a time, one thread each")
     parser.add_argument("--out", type=Path, default=Path("runs/gv_gap_study"), help="folder of the single results")
     parser.add_argument("--docs", type=Path, default=Path("docs/results"), help="folder of the table, plot and JSON")
@@ -68,10 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     args.budget = BUDGET | {name: json.loads(value) for name, value in (item.split("=", 1) for item in args.set)}
     verifier = Job(
-        "the supervised verifier, accuracy in percent",
+        "the supervised verifier, balanced accuracy in percent",
         args.out / "verifier.json",
         lambda: train_verifier(args),
-        lambda result: 100 * result["accuracy"],
+        lambda result: 100 * result["balanced_accuracy"],
     )
     failed = run_jobs([verifier], 1)
     args.out = args.out / args.split
@@ -108,21 +108,21 @@ def train_verifier(args: argparse.Namespace) -> dict[str, Any]:
     verifier = RewardModel(str(folder))
     optimizer = torch.optim.AdamW(verifier.model.parameters(), lr=1e-3)
     steps = 6 * (len(train) // 64)
+    right = sum(y for _, y in train)
+    weight = torch.tensor((len(train) - right) / right)  # most different samples are wrong ones
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 1e-3 * (1 - step / steps)
         batch = [train[i] for i in torch.randint(len(train), (64,)).tolist()]
         logits = verifier.logits([case for case, _ in batch])[:, 0]
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.tensor([y for _, y in batch]))
+        gold = torch.tensor([y for _, y in batch])
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, gold, pos_weight=weight)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     verifier.model.save_pretrained(folder)
     verdicts = [score > 0 for score in verifier.score([case for case, _ in test])]
-    return {
-        "accuracy": fmean(v == bool(y) for v, (_, y) in zip(verdicts, test, strict=True)),
-        "right": fmean(y for _, y in test),
-        "pairs": len(train),
-    }
+    by_gold = [[v == bool(y) for v, (_, y) in zip(verdicts, test, strict=True) if y == gold] for gold in (0, 1)]
+    return {"balanced_accuracy": fmean(map(fmean, by_gold)), "pairs": len(train)}
 
 
 # ---- one seed ------------------------------------------------------------------------------------------------------
@@ -234,8 +234,8 @@ def markdown(rows: list[dict], settings: dict[str, Any], verifier: dict[str, Any
         f"{seeds} seeds, {budget['max_steps']} updates at learning rate {budget['learning_rate']:g}; "
         f"{settings['questions']} questions ({settings['split']} split), {settings['samples']} samples each at "
         f"temperature 1; kept are scores from the {settings['quantile']:g} quantile of a question's samples on, "
-        f"equal ones included. The supervised verifier learnt from {verifier['pairs']} samples; on held-out ones it "
-        f"is right in {100 * verifier['accuracy']:.1f} % ({100 * verifier['right']:.1f} % are right answers).",
+        f"equal ones included. The supervised verifier learnt from {verifier['pairs']} different samples; its "
+        f"balanced accuracy on samples of other questions is {100 * verifier['balanced_accuracy']:.1f} %.",
         "",
         f"Accuracy of a sample {both(first['generation'])} ({cell(first['generation']['change'])}), "
         f"pass@{settings['samples']} {both(first['pass'])}, majority@{settings['samples']} {both(first['majority'])}.",

@@ -29,7 +29,7 @@ def report(study, tmp_path):
             run = {"seed": seed, "before": gaps(study, before), "after": gaps(study, after)}
             (tmp_path / "test").mkdir(exist_ok=True)
             (tmp_path / "test" / f"gv_gap.seed{seed}.json").write_text(json.dumps(run))
-        (tmp_path / "verifier.json").write_text(json.dumps({"accuracy": 0.7, "right": 0.5, "pairs": 9}))
+        (tmp_path / "verifier.json").write_text(json.dumps({"balanced_accuracy": 0.7, "pairs": 9}))
         settings = {"split": "test", "questions": 9, "samples": 8, "quantile": 0.8, "budget": study.BUDGET}
         study.write_report(Namespace(out=tmp_path / "test", docs=tmp_path / "docs", **settings))
         return json.loads((tmp_path / "docs" / "gv_gap.json").read_text())["rows"], tmp_path / "docs"

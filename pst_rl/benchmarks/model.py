@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 
-from pst_rl.generation import until_end
 from pst_rl.prompts import Prompt, PromptFormat, cut_at_stop
 
 BASE_TEMPLATE = "Question: {prompt}\nAnswer:"
@@ -142,9 +141,11 @@ class LanguageModel:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             output = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
-        return [self._completion(until_end(row, self.ends)) for row in output[:, width:].tolist()]
+        return [self._completion(row) for row in output[:, width:].tolist()]
 
     def _completion(self, ids: list[int]) -> Completion:
+        """The tokens up to the first that ends a response; what follows is padding."""
+        ids = next((ids[: i + 1] for i, token in enumerate(ids) if token in self.ends), ids)
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
         if (at := cut_at_stop(text, self.stop_strings)) is not None:
             return Completion(text[:at], True, len(ids))
