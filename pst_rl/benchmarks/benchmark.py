@@ -1,0 +1,97 @@
+"""What a benchmark is: where its rows are, what a peer is shown, and how an answer is scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """One way to read and to judge an answer; the arguments of `pst_rl.answers.is_correct`.
+
+    Attributes:
+        style: Where the answer stands in a response.
+        metric: `"first"` compares the first quantity asked for, `"set"` asks for all solutions.
+    """
+
+    style: Literal["auto", "boxed", "hash", "phrase", "number", "choice"] = "auto"
+    metric: Literal["first", "set"] = "first"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Attributes:
+    name: What it is called.
+    source: Hub id, `owner/name:config` where it has configurations, or `"tiny"`.
+    split: The split that results are reported on; `None` for a source that is one test set.
+    prompt: Name of the prompt file; see `pst_rl.benchmarks.prompts`.
+    scorings: Ways to score by name. The first is the one that votes and tests use.
+    form: What a row is: a question; one with choices, answered by a letter; a question with claims, each of them an
+        item that is true or false.
+    max_new_tokens: Room for a response.
+    peer_template: How a peer is shown the response of one before it.
+    """
+
+    name: str
+    source: str
+    split: str | None
+    prompt: str
+    scorings: dict[str, Scoring]
+    form: Literal["question", "choices", "claims"] = "question"
+    max_new_tokens: int = 512
+    peer_template: str = "\n\nAnother model answered:\n{text}"
+
+
+_EXACT = {"exact_match": Scoring()}
+
+BENCHMARKS: dict[str, Benchmark] = {
+    b.name: b
+    for b in (
+        Benchmark(
+            "tiny",
+            "tiny",
+            "test",
+            "plain.v1",
+            {"exact_match": Scoring("hash")},
+            max_new_tokens=48,
+            peer_template="\nP: {text}",
+        ),
+        Benchmark("multiarith", "ChilleD/MultiArith", "test", "boxed.v1", _EXACT),
+        Benchmark(
+            "simuleq",
+            "allenai/lila:simuleq",
+            "test",
+            "boxed.v1",
+            {"first": Scoring(), "set": Scoring(metric="set")},
+        ),
+        Benchmark("math500", "HuggingFaceH4/MATH-500", None, "boxed.v1", _EXACT, max_new_tokens=1024),
+        Benchmark(
+            "gsm8k",
+            "openai/gsm8k:main",
+            "test",
+            "gsm8k.v1",
+            {"strict": Scoring("hash"), "flexible": Scoring("number")},
+        ),
+        Benchmark(
+            "commonsenseqa",
+            "tau/commonsense_qa",
+            "validation",
+            "choice.v1",
+            {"exact_match": Scoring("choice")},
+            "choices",
+            256,
+        ),
+        Benchmark("mmlu", "cais/mmlu:all", "test", "choice.v1", {"exact_match": Scoring("choice")}, "choices", 256),
+        Benchmark(
+            "truthfulqa",
+            "truthfulqa/truthful_qa:multiple_choice",
+            "validation",
+            "claim.v1",
+            _EXACT,
+            "claims",
+            256,
+        ),
+    )
+}
+"""The named benchmarks. What is shown, and how long a response may be, are our choices; the rows are the sets' own."""

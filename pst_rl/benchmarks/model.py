@@ -1,0 +1,214 @@
+"""A model to measure: loaded once, known by a digest of its weights, asked and scored in batches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
+
+from pst_rl.prompts import Prompt, PromptFormat, cut_at_stop
+
+BASE_TEMPLATE = "Question: {prompt}\nAnswer:"
+NEXT_QUESTION = ["\nQuestion:", "\nQ:", "\n\nQuestion", "\n\nQ:"]  # a base model inventing its next exercise
+_WEIGHTS = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model")
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a response is made. Greedy at temperature 0; nothing of a model's own generation settings is used."""
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Attributes:
+    text: The response.
+    finished: Whether it ended by itself; cut off at `max_new_tokens` otherwise.
+    length: Its tokens.
+    """
+
+    text: str
+    finished: bool
+    length: int
+
+
+class LanguageModel:
+    """A causal language model with its tokenizer.
+
+    Args:
+        model, tokenizer: As `from_pretrained` gives them.
+        name: What it is called in results.
+        digest: What its results are known by; see `model_digest`.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, name: str, digest: str):
+        self.model, self.tokenizer, self.name, self.digest = model, tokenizer, name, digest
+        self.format = PromptFormat.of(tokenizer, BASE_TEMPLATE)
+        self.stop_strings = [] if self.format.chat else NEXT_QUESTION
+        ends = model.generation_config.eos_token_id
+        ends = ends if isinstance(ends, list) else [ends]
+        self.ends = sorted({i for i in (*ends, tokenizer.eos_token_id) if i is not None})
+        self.pad_id = next(i for i in (tokenizer.pad_token_id, *self.ends, 0) if i is not None)
+
+    @classmethod
+    def load(cls, path: str, name: str, dtype: str | None = None, load_in_4bit: bool = False) -> LanguageModel:
+        """Loads a folder or a Hub id, a LoRA adapter included, onto the GPU if there is one."""
+        cuda = torch.cuda.is_available()
+        settings: dict[str, Any] = {"dtype": dtype or ("auto" if cuda else "float32")}
+        if load_in_4bit:
+            settings["quantization_config"] = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+        if cuda:
+            settings["device_map"] = {"": 0}
+        model = AutoModelForCausalLM.from_pretrained(path, **settings)
+        digest = f"{model_digest(path)}/{model.dtype}{'/nf4' if load_in_4bit else ''}"
+        base = adapted_model(path)
+        tokenizer = path if base is None or (Path(path) / "tokenizer_config.json").is_file() else base
+        return cls(model, AutoTokenizer.from_pretrained(tokenizer), name, digest)
+
+    # ---- prompts ----
+
+    def prompt_ids(self, shown: str, previous: Sequence[str] = (), peer_template: str = "") -> list[int]:
+        """Tokens of a user's message, with what earlier peers said."""
+        return self.ids_of(
+            self.format.adapt([{"role": "user", "content": _with_peers(shown, previous, peer_template)}])
+        )
+
+    def ids_of(self, prompt: Prompt) -> list[int]:
+        """Tokens of a prompt that `format.adapt` has made acceptable."""
+        if isinstance(prompt, str):
+            return list(self.tokenizer(prompt)["input_ids"])
+        return list(
+            self.tokenizer.apply_chat_template(prompt, tokenize=True, return_dict=False, add_generation_prompt=True)
+        )
+
+    @property
+    def window(self) -> int:
+        """How many tokens the model reads, prompt and response together."""
+        return self.model.config.get_text_config().max_position_embeddings
+
+    def fit(self, shown: str, previous: Sequence[str], peer_template: str, room: int) -> list[int]:
+        """`prompt_ids` of at most `room` tokens: the oldest responses are shortened from their beginning.
+
+        Raises:
+            ValueError: The message alone is too long.
+        """
+        texts = list(previous)
+        ids = self.prompt_ids(shown, texts, peer_template)
+        while len(ids) > room:
+            if not texts:
+                raise ValueError(
+                    f"{self.name} reads {self.window} tokens, too few for {shown[:60]!r}... with its response: the "
+                    f"prompt has {len(ids)}, and {room} are left. Lower --max-new-tokens."
+                )
+            kept = self.tokenizer(texts[0], add_special_tokens=False)["input_ids"][len(ids) - room + 2 :]
+            # A cut inside a character's bytes leaves marks that are longer than the bytes.
+            texts[0] = self.tokenizer.decode(kept, skip_special_tokens=True).lstrip("\N{REPLACEMENT CHARACTER}")
+            if not texts[0]:
+                texts.pop(0)
+            ids = self.prompt_ids(shown, texts, peer_template)
+        return ids
+
+    # ---- answering and scoring ----
+
+    @torch.inference_mode()
+    def complete(self, prompt_ids: Sequence[Sequence[int]], decoding: Decoding, seed: int = 0) -> list[Completion]:
+        """One response for each prompt of a batch; `seed` fixes the samples of this batch."""
+        self.model.eval()
+        width = max(map(len, prompt_ids))
+        device = self.model.device
+        ids = torch.tensor([[self.pad_id] * (width - len(row)) + list(row) for row in prompt_ids], device=device)
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompt_ids], device=device)
+        sampling = {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
+        settings = GenerationConfig(
+            max_new_tokens=decoding.max_new_tokens,
+            do_sample=decoding.temperature > 0,
+            eos_token_id=self.ends or None,
+            pad_token_id=self.pad_id,
+            repetition_penalty=1.0,
+            disable_compile=True,
+            **(sampling if decoding.temperature > 0 else {}),
+        )
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            output = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+        return [self._completion(row) for row in output[:, width:].tolist()]
+
+    def _completion(self, ids: list[int]) -> Completion:
+        """The tokens up to the first that ends a response; what follows is padding."""
+        ids = next((ids[: i + 1] for i, token in enumerate(ids) if token in self.ends), ids)
+        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        if (at := cut_at_stop(text, self.stop_strings)) is not None:
+            return Completion(text[:at], True, len(ids))
+        return Completion(text, bool(ids) and ids[-1] in self.ends, len(ids))
+
+    @torch.inference_mode()
+    def log_probs(self, contexts: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> list[list[float]]:
+        """log p of every target token after its context, in nats, for each row of a batch."""
+        self.model.eval()
+        rows = [[*context, *target] for context, target in zip(contexts, targets, strict=True)]
+        width = max(map(len, rows))
+        device = self.model.device
+        # Padding on the right needs no mask: no token looks ahead.
+        ids = torch.tensor([row + [self.pad_id] * (width - len(row)) for row in rows], device=device)
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
+        first = min(map(len, contexts)) - 1
+        logits = self.model(ids, attention_mask=mask, logits_to_keep=width - first).logits.float()
+        found = []
+        for row, (context, target) in enumerate(zip(contexts, targets, strict=True)):
+            begin = len(context) - 1 - first
+            own = logits[row, begin : begin + len(target)].log_softmax(-1)
+            found.append(own[range(len(target)), list(target)].tolist())
+        return found
+
+    @torch.inference_mode()
+    def next_logits(self, contexts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Logits of the next token of each row, (B, V), float32."""
+        self.model.eval()
+        width = max(map(len, contexts))
+        ids = [[self.pad_id] * (width - len(row)) + list(row) for row in contexts]
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in contexts], device=self.model.device)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        inputs = {"attention_mask": mask, "position_ids": positions, "logits_to_keep": 1}
+        return self.model(torch.tensor(ids, device=self.model.device), **inputs).logits[:, -1].float()
+
+
+def _with_peers(shown: str, previous: Sequence[str], template: str) -> str:
+    return shown + "".join(template.replace("{text}", text.strip() or "(no answer)") for text in previous)
+
+
+def model_digest(path: str) -> str:
+    """What a model is known by: the SHA-256 of its files in a folder, or the commit of a Hub repository.
+
+    An adapter's digest includes its base model's.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return f"{path}@{AutoConfig.from_pretrained(path)._commit_hash}"
+    found = hashlib.sha256()
+    for file in sorted(file for pattern in _WEIGHTS for file in folder.glob(pattern)):
+        with file.open("rb") as opened:
+            found.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
+    if base := adapted_model(path):
+        found.update(model_digest(base).encode())
+    return found.hexdigest()[:32]
+
+
+def adapted_model(path: str) -> str | None:
+    """The base model of a folder with an adapter; `None` for a model."""
+    adapter = Path(path) / "adapter_config.json"
+    return json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.is_file() else None
+
+
+def describe(decoding: Decoding) -> dict[str, Any]:
+    """The settings of a response, as a cache knows them; a greedy one does not depend on a seed."""
+    return asdict(decoding) | ({} if decoding.temperature > 0 else {"seed": None, "top_p": None})

@@ -1,0 +1,55 @@
+"""Prompts as versioned files: a result says which one it was made with, and a file is never changed, only followed."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "prompts"
+
+
+@dataclass(frozen=True)
+class PromptFile:
+    """A prompt with `{column}`s to fill in.
+
+    Attributes:
+        name: `boxed.v1`, or the path of a file.
+        text: Its text.
+    """
+
+    name: str
+    text: str
+
+    @property
+    def digest(self) -> str:
+        """The first 16 digits of the SHA-256 of the text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+
+    def fill(self, values: Mapping[str, str]) -> str:
+        """The text with every `{name}` of `values` replaced, and other braces as they are.
+
+        >>> PromptFile("p", r"{question} Write \\boxed{}.").fill({"question": "2+{x}?"})
+        '2+{x}? Write \\\\boxed{}.'
+        """
+        names = "|".join(map(re.escape, values))
+        return re.sub(rf"\{{({names})\}}", lambda found: values[found[1]], self.text)
+
+
+def load_prompt(name: str, needs: tuple[str, ...] = ("question",)) -> PromptFile:
+    """A prompt of the package by its name, or a text file.
+
+    Raises:
+        FileNotFoundError: There is neither.
+        ValueError: The text lacks one of the placeholders it `needs`.
+    """
+    path = FOLDER / f"{name}.txt" if (FOLDER / f"{name}.txt").is_file() else Path(name)
+    if not path.is_file():
+        known = ", ".join(sorted(file.name.removesuffix(".txt") for file in FOLDER.glob("*.txt")))
+        raise FileNotFoundError(f"There is no prompt {name!r}: choose one of {known}, or give a text file.")
+    prompt = PromptFile(name, path.read_text(encoding="utf-8"))
+    if missing := [placeholder for placeholder in needs if f"{{{placeholder}}}" not in prompt.text]:
+        raise ValueError(f"The prompt {name!r} must contain {{{missing[0]}}}.")
+    return prompt

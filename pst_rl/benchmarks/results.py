@@ -1,0 +1,133 @@
+"""What an evaluation leaves behind: scores with intervals, the table, and the comparison with an earlier one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pst_rl.benchmarks.scores import Scores
+from pst_rl.measure.statistics import bootstrap_mean, paired_p_value
+
+
+def summarise(scores: Scores) -> dict[str, Any]:
+    """Every score as `{"value", "ci95", "by_question"}`, as fractions."""
+
+    def summary(values: list[float]) -> dict[str, Any]:
+        found = bootstrap_mean(values)
+        return {"value": found.gain, "ci95": [found.low, found.high], "by_question": values}
+
+    return _map(scores, lambda scoring, system, metric, values: summary(values))
+
+
+def compare(before: Mapping[str, Any], after: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """The gain of every score that both results have, questions paired.
+
+    Args:
+        before, after: Results as they are in the files.
+        path: Where `before` is from, for messages.
+
+    Raises:
+        ValueError: For other questions or golds, or results without a score in common.
+    """
+    if before.get("questions") != after["questions"]:
+        raise ValueError(
+            f"{path} is of other questions ({before.get('benchmark')}, {len(before.get('questions') or ())} of them): "
+            "compare results of the same benchmark, split, limit and seed."
+        )
+    earlier = _renamed(before, after)
+
+    def change(scoring: str, system: str, metric: str, new: dict[str, Any]) -> dict[str, Any] | None:
+        old = earlier.get(scoring, {}).get(system, {}).get(metric)
+        if old is None or "by_question" not in new:
+            return None
+        difference = [b - a for a, b in zip(old["by_question"], new["by_question"], strict=True)]
+        found = bootstrap_mean(difference)
+        p = paired_p_value(old["by_question"], new["by_question"])
+        return {"before": old["value"], "after": new["value"], "gain": found.gain} | {
+            "ci95": [found.low, found.high],
+            "p": p,
+        }
+
+    found = _map(after["scores"], change)
+    if not any(metrics for systems in found.values() for metrics in systems.values()):
+        raise ValueError(f"{path} has no peer in common with these: its peers are {', '.join(before['peers'])}.")
+    return found
+
+
+def _renamed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """The earlier scores; a single peer is compared with a single peer, whatever their names."""
+    if len(before["peers"]) == len(after["peers"]) == 1:
+        (old,), (new,) = before["peers"], after["peers"]
+        return {scoring: {new: systems[old]} for scoring, systems in before["scores"].items()}
+    return before["scores"]
+
+
+def _map(scores: Mapping[str, Any], make) -> dict[str, Any]:
+    return {
+        scoring: {
+            system: {m: made for m, value in metrics.items() if (made := make(scoring, system, m, value)) is not None}
+            for system, metrics in systems.items()
+        }
+        for scoring, systems in scores.items()
+    }
+
+
+def read_results(path: str) -> dict[str, Any]:
+    """The results in a file, or in the `results.json` of a folder.
+
+    Raises:
+        FileNotFoundError, ValueError: There are none.
+    """
+    file = Path(path) / "results.json" if Path(path).is_dir() else Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"There are no results in {path}: give the results.json of an earlier pst-rl eval.")
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is no JSON: {error}") from error
+    if not isinstance(results, dict) or not {"questions", "scores", "peers"} <= set(results):
+        raise ValueError(f"{file} has no results of pst-rl eval.")
+    return results
+
+
+def table(results: Mapping[str, Any]) -> list[str]:
+    """The scores in percent as Markdown lines, one table for each way to score."""
+    lines = []
+    for scoring, systems in results["scores"].items():
+        metrics = list(dict.fromkeys(metric for own in systems.values() for metric in own))
+        rows = [[system, *(_percent(own.get(metric)) for metric in metrics)] for system, own in systems.items()]
+        lines += pipe_table([f"{scoring}, {len(results['questions'])} questions", *metrics], rows)
+    for scoring, systems in results.get("comparison", {}).items():
+        rows = [
+            [f"{system} {metric}", f"{100 * c['before']:.1f}", f"{100 * c['after']:.1f}", _gain(c), _p(c["p"])]
+            for system, own in systems.items()
+            for metric, c in own.items()
+        ]
+        lines += pipe_table([scoring, "before", "after", "gain (95 %)", "p"], rows)
+    return lines
+
+
+def pipe_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table with columns of even width, and an empty line behind it."""
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    lines = [head, ["-" * width for width in widths], *rows]
+    texts = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in lines]
+    return [*texts, ""]
+
+
+def _percent(score: Mapping[str, Any] | None) -> str:
+    if score is None:
+        return "-"
+    low, high = score["ci95"]
+    return f"{100 * score['value']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _gain(change: Mapping[str, Any]) -> str:
+    low, high = change["ci95"]
+    return f"{100 * change['gain']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"

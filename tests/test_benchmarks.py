@@ -1,0 +1,330 @@
+import json
+
+import pytest
+
+from pst_rl.benchmarks.ask import ask, ask_in_turn
+from pst_rl.benchmarks.benchmark import BENCHMARKS, Benchmark, Scoring
+from pst_rl.benchmarks.cache import Cache
+from pst_rl.benchmarks.items import Item, find_benchmark, load_items, with_style
+from pst_rl.benchmarks.model import Completion, Decoding, LanguageModel, model_digest
+from pst_rl.benchmarks.prompts import PromptFile, load_prompt
+from pst_rl.benchmarks.results import compare, summarise
+from pst_rl.benchmarks.scores import Responses, score
+from pst_rl.measure.samples import judge
+
+GREEDY, SAMPLED = Decoding(8), Decoding(8, temperature=1.0)
+EXACT = Benchmark("b", "b", "test", "plain.v1", {"exact_match": Scoring("hash")})
+
+
+class Scripted:
+    """A model that counts what it is asked, and answers with its seed."""
+
+    window = 100
+
+    def __init__(self, digest="d", stop_after=None):
+        self.name, self.digest, self.asked, self.stop_after = digest, digest, [], stop_after
+
+    def fit(self, shown, previous, peer_template, room):
+        return [ord(c) for c in shown + "".join(previous)]
+
+    def complete(self, prompts, decoding, seed):
+        if len(self.asked) == self.stop_after:
+            raise KeyboardInterrupt
+        self.asked.append(prompts)
+        return [Completion(f" {self.name}{seed % 1000}{len(p)}", True, 1) for p in prompts]
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return Cache(tmp_path / "cache.jsonl")
+
+
+def done(*answers):
+    return [Completion(f"#### {a}", True, 2) for a in answers]
+
+
+# asking, once
+
+
+def test_what_was_asked_once_is_not_asked_again(cache):
+    model = Scripted()
+    first = ask(model, [[1], [2, 3]], SAMPLED, cache, copies=3, batch_size=2)
+    again = ask(model, [[1], [2, 3]], SAMPLED, Cache(cache.path), copies=3, batch_size=2)
+    assert first == again and len(model.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("digest", "decoding"),
+    [
+        ("other", SAMPLED),
+        ("d", GREEDY),
+        ("d", Decoding(8, 0.5)),
+        ("d", Decoding(8, 1.0, seed=1)),
+        ("d", Decoding(9, 1.0)),
+    ],
+)
+def test_another_model_or_setting_is_asked_anew(cache, digest, decoding):
+    ask(Scripted(), [[1]], SAMPLED, cache)
+    model = Scripted(digest)
+    ask(model, [[1]], decoding, cache)
+    assert model.asked
+
+
+def test_a_greedy_response_does_not_depend_on_a_seed(cache):
+    ask(Scripted(), [[1]], GREEDY, cache)
+    model = Scripted()
+    ask(model, [[1]], Decoding(8, seed=5), cache)
+    assert not model.asked
+
+
+def test_an_interrupted_run_goes_on_to_the_same_samples(tmp_path):
+    prompts = [[i] * (1 + i % 3) for i in range(7)]
+    whole = ask(Scripted(), prompts, SAMPLED, Cache(tmp_path / "a"), copies=2, batch_size=4)
+    with pytest.raises(KeyboardInterrupt):
+        ask(Scripted(stop_after=2), prompts, SAMPLED, Cache(tmp_path / "b"), copies=2, batch_size=4)
+    assert ask(Scripted(), prompts, SAMPLED, Cache(tmp_path / "b"), copies=2, batch_size=4) == whole
+
+
+def test_a_line_that_was_not_finished_is_cut_off(cache):
+    cache.put({"a": 1})
+    with cache.path.open("a") as file:
+        file.write('{"b": ')
+    again = Cache(cache.path)
+    assert "b" not in again
+    again.put({"c": 3})
+    assert Cache(cache.path).values == {"a": 1, "c": 3}
+
+
+def test_a_cache_that_was_edited_is_refused(cache):
+    cache.path.write_text("no json\n")
+    with pytest.raises(ValueError, match="damaged"):
+        Cache(cache.path)
+
+
+def test_each_peer_reads_those_before_it(cache):
+    models = [Scripted("a"), Scripted("b"), Scripted("c")]
+    ask_in_turn(models, ["q"], GREEDY, cache, peer_template="{text}")
+    lengths = [len(model.asked[0][0]) for model in models]
+    assert lengths[0] == 1 and lengths[0] < lengths[1] < lengths[2]
+
+
+# a model
+
+
+@pytest.fixture(scope="module")
+def llama(tiny):
+    return LanguageModel.load(tiny["llama"], "llama")
+
+
+def test_a_batch_answers_as_each_alone(llama):
+    prompts = [llama.prompt_ids("Work out 78-65."), llama.prompt_ids("b=2a and a+b=18. What is a?")]
+    together = llama.complete(prompts, Decoding(40))
+    assert together == [llama.complete([p], Decoding(40))[0] for p in prompts]
+    assert all(c.finished and "####" in c.text for c in together)
+
+
+def test_the_seed_of_a_batch_fixes_its_samples_and_leaves_the_generator_alone(llama):
+    import torch
+
+    prompts = [llama.prompt_ids("Work out 78-65.")] * 4
+    state = torch.random.get_rng_state()
+    first = llama.complete(prompts, Decoding(40, 2.0), seed=3)
+    assert llama.complete(prompts, Decoding(40, 2.0), seed=3) == first
+    assert llama.complete(prompts, Decoding(40, 2.0), seed=4) != first
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_log_probs_are_those_of_each_row_alone(llama):
+    from helpers import logprobs_by_hand
+
+    contexts = [llama.prompt_ids("Work out 78-65."), llama.prompt_ids("a=1. What is a?")]
+    targets = [llama.tokenizer(" 8-5=3.", add_special_tokens=False)["input_ids"], [7]]
+    for context, target, found in zip(contexts, targets, llama.log_probs(contexts, targets), strict=True):
+        assert found == pytest.approx(logprobs_by_hand(llama.model, context, target), abs=1e-4)
+
+
+def test_next_logits_are_those_of_each_row_alone(llama):
+    rows = [llama.prompt_ids("Work out 78-65."), llama.prompt_ids("a=1. What is a?")]
+    together = llama.next_logits(rows)
+    for row, found in zip(rows, together, strict=True):
+        assert found.tolist() == pytest.approx(llama.next_logits([row])[0].tolist(), abs=1e-4)
+
+
+def test_earlier_responses_are_shortened_before_the_question(llama):
+    long = "12 " * 200
+    ids = llama.fit("What is a?", [long, "#### 5"], "\nP: {text}", 80)
+    text = llama.tokenizer.decode(ids)
+    assert len(ids) <= 80 and "What is a?" in text and text.count("P:") == 2
+    with pytest.raises(ValueError, match="Lower --max-new-tokens"):
+        llama.fit("What is a? " * 50, [], "", 80)
+
+
+def test_a_digest_knows_the_weights_by_their_content(tiny, tmp_path):
+    import shutil
+
+    shutil.copytree(tiny["llama"], tmp_path / "copy")
+    assert model_digest(str(tmp_path / "copy")) == model_digest(tiny["llama"]) != model_digest(tiny["qwen2"])
+    (tmp_path / "copy" / "model.safetensors").write_bytes(b"other")
+    assert model_digest(str(tmp_path / "copy")) != model_digest(tiny["llama"])
+
+
+def test_an_adapter_is_loaded_with_its_base_and_known_by_both(tiny, tmp_path, llama):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    config = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=True)
+    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny["llama"]), config)
+    adapted.save_pretrained(tmp_path / "lora")
+    found = LanguageModel.load(str(tmp_path / "lora"), "lora")
+    prompts = [llama.prompt_ids("Work out 78-65.")]
+    assert found.complete(prompts, Decoding(40)) == llama.complete(prompts, Decoding(40))
+    assert found.digest not in ("", llama.digest)
+
+
+# items
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS.values(), ids=list(BENCHMARKS))
+def test_every_benchmark_has_a_prompt_that_it_can_fill(benchmark):
+    from pst_rl.benchmarks.items import NEEDS
+
+    assert load_prompt(benchmark.prompt, NEEDS[benchmark.form]).text
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "count"),
+    [
+        ("multiarith", "multiarith", 300),
+        ("simuleq", "simuleq", 260),
+        ("math500", "math500", 200),
+        ("gsm8k", "gsm8k", 400),
+        ("commonsenseqa", "commonsense_qa", 200),
+        ("truthfulqa", "truthfulqa_claims", 256),
+    ],
+)
+def test_the_gold_of_every_real_row_is_right_by_every_scoring(shared_data, name, file, count):
+    benchmark = BENCHMARKS[name]
+    items = load_items(benchmark, data=str(shared_data / f"{file}.jsonl"))
+    assert len(items) >= 0.97 * count and len({item.shown for item in items}) == len(items)
+    for scoring in benchmark.scorings.values():
+        golds = [item.gold if isinstance(item.gold, list) else [item.gold] for item in items]
+        texts = [" and ".join(rf"\boxed{{{g}}}" for g in own) for own in golds]
+        if scoring.style in ("hash", "number"):
+            texts = [f"#### {own[0]}" for own in golds]
+        elif scoring.style == "choice" or benchmark.form == "claims":
+            texts = [f"The answer is ({own[0]})." for own in golds]
+        wrong = [
+            (text, item.gold)
+            for text, item in zip(texts, items, strict=True)
+            if not judge(text, item.gold, style=scoring.style, metric=scoring.metric).correct
+        ]
+        assert wrong == []
+
+
+def rows_file(tmp_path, *rows):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_choices_may_be_labelled_or_a_list(tmp_path):
+    labelled = {"question": "q1?", "choices": {"label": ["A", "B"], "text": ["x", "y"]}, "answerKey": "B"}
+    item = load_items(BENCHMARKS["commonsenseqa"], data=rows_file(tmp_path, labelled))[0]
+    assert item.gold == "B" and "(A) x\n(B) y" in item.shown
+    listed = {"question": "q1?", "choices": ["x", "y"], "answer": 1}
+    assert load_items(BENCHMARKS["mmlu"], data=rows_file(tmp_path, listed))[0] == item
+
+
+def test_every_choice_of_truthfulqa_is_a_claim(tmp_path):
+    row = {"question": "q?", "mc1_targets": {"choices": ["yes", "no"], "labels": [1, 0]}}
+    items = load_items(BENCHMARKS["truthfulqa"], data=rows_file(tmp_path, row))
+    assert [i.gold for i in items] == ["True", "False"] and "Claim: no" in items[1].shown
+
+
+def test_questions_without_golds_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="no gold answers"):
+        load_items(find_benchmark("x.jsonl"), data=rows_file(tmp_path, {"question": "q?"}))
+    with pytest.raises(ValueError, match="no gold answer for 'r\\?'"):
+        load_items(
+            find_benchmark("x.jsonl"), data=rows_file(tmp_path, {"question": "q?", "answer": "1"}, {"question": "r?"})
+        )
+
+
+def test_a_prompt_is_filled_where_it_names_a_column_only():
+    assert PromptFile("p", r"{question} \boxed{}").fill({"question": "{question}?"}) == r"{question}? \boxed{}"
+
+
+def test_an_unknown_prompt_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="choose one of boxed.v1"):
+        load_prompt("boxd.v1")
+    (tmp_path / "p.txt").write_text("no question")
+    with pytest.raises(ValueError, match="must contain {question}"):
+        load_prompt(str(tmp_path / "p.txt"))
+
+
+@pytest.mark.parametrize(("name", "hint"), [("gsm8", "did you mean gsm8k"), ("zzzz", "choose one of tiny, multi")])
+def test_an_unknown_benchmark_is_answered_with_the_nearest(name, hint):
+    with pytest.raises(ValueError, match=hint):
+        find_benchmark(name)
+
+
+# scores
+
+
+def test_scores_of_peers_of_their_vote_and_of_the_last_in_turn():
+    items = [Item("q", "q", "1"), Item("r", "r", "2")]
+    responses = Responses(
+        greedy={"a": done(1, 3), "b": done(1, 2), "c": done(5, 3)},
+        sampled={"a": [done(1, 1), done(2, 3)], "b": [done(1, 7), done(2, 2)], "c": [done(8, 7), done(4, 5)]},
+        collaborative={"a": done(0, 0), "b": done(0, 0), "c": done(1, 2)},
+    )
+    found = score(EXACT, items, responses, [1, 2])["exact_match"]
+    assert found["a"] == {
+        "greedy": [1, 0],
+        "mean@2": [1, 0.5],
+        "pass@1": [1, 0.5],
+        "pass@2": [1, 1],
+        "majority@1": [1, 0.5],
+        "majority@2": [1, pytest.approx(found["a"]["majority@2"][1])],
+    }
+    assert found["vote"] == {"greedy": [1, 0], "majority@1": [1, 1], "majority@2": [1, 1]}
+    assert found["collaborative"] == {"greedy": [1, 1]}
+
+
+def test_a_response_that_was_cut_off_counts_only_if_asked():
+    responses = Responses({"a": [Completion("#### 1", False, 2)]}, {}, {})
+    items = [Item("q", "q", "1")]
+    assert score(EXACT, items, responses, [])["exact_match"]["a"]["greedy"] == [0]
+    assert score(EXACT, items, responses, [], parse_truncated=True)["exact_match"]["a"]["greedy"] == [1]
+
+
+def test_first_and_set_are_scored_apart():
+    responses = Responses({"a": [Completion(r"\boxed{1}", True, 2)]}, {}, {})
+    found = score(BENCHMARKS["simuleq"], [Item("q", "q", ["1", "2"])], responses, [])
+    assert found["first"]["a"]["greedy"] == [1] and found["set"]["a"]["greedy"] == [0]
+
+
+def test_a_style_of_ones_own_replaces_the_scorings():
+    assert with_style(BENCHMARKS["gsm8k"], "boxed").scorings == {"boxed": Scoring("boxed")}
+
+
+# comparison
+
+
+def results(hits, peer="a", questions=("x", "y", "z")):
+    scores = {"exact_match": {peer: {"greedy": hits}}}
+    return {"questions": list(questions), "peers": {peer: {}}, "scores": summarise(scores)}
+
+
+def test_a_comparison_pairs_the_questions():
+    change = compare(results([0, 0, 1]), results([1, 0, 1]), "old")["exact_match"]["a"]["greedy"]
+    assert change["gain"] == pytest.approx(1 / 3) and change["p"] == 1 and change["ci95"][0] == 0
+
+
+def test_single_models_are_compared_whatever_their_names():
+    assert compare(results([0, 0, 1], "old"), results([1, 0, 1], "new"), "old")["exact_match"]["new"]
+
+
+def test_other_questions_are_not_compared():
+    with pytest.raises(ValueError, match="other questions"):
+        compare(results([0, 0, 1]), results([1, 0, 1], questions=("x", "y", "w")), "old")
