@@ -12,13 +12,14 @@ from typing import Protocol
 import tyro
 
 from pst_rl.coherence.label_command import Label
+from pst_rl.report_command import Report
 
 
 class Command(Protocol):
     """A subcommand: a dataclass of options that tyro reads, importing heavy libraries in `run` only.
 
     Attributes:
-        resume_flag: What to add to the command line to go on after an interruption.
+        resume_flag: What to add to the command line to go on after an interruption; empty if nothing is needed.
     """
 
     resume_flag: str
@@ -26,7 +27,7 @@ class Command(Protocol):
     def run(self) -> None: ...
 
 
-COMMANDS: dict[str, Callable[..., Command]] = {"label": Label}
+COMMANDS: dict[str, Callable[..., Command]] = {"label": Label, "report": Report}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        flags = [] if command.resume_flag in argv else [command.resume_flag]
+        flags = [flag for flag in (command.resume_flag,) if flag and flag not in argv]
         print(f"Interrupted. Resume with: {shlex.join(['pst-rl', *argv, *flags])}", file=sys.stderr)
         return 130
     return 0
