@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def completions_table(group: Group, rewards: Mapping[str, Rewards], weights: Weights) -> pandas.DataFrame:
     """One row per peer, question and chain: what was answered, what the target was, what it earned and weighed.
 
-    A reward is missing where its provider abstained; `pmi` (nats) where it was not scored; `agrees`, whether the answer
-    equals the target, where there is no target. `block` counts generation batches, `length` tokens. After a
+    A reward is missing where its provider abstained; `pmi` (nats) where it was not scored; `agrees` (whether the
+    answer equals the target) where there is no target. `block` counts generation batches, `length` tokens. After a
     discussion, `turns` lists what the peer was told and what it answered. No label is in it.
     """
     import pandas

@@ -191,16 +191,7 @@ def _row(header: Sequence[str], cells: Sequence[str], numbers_from: int, classes
 
 
 def _accuracy_table(runs: Sequence[Run]) -> str:
-    header = (
-        "Run",
-        "Who",
-        "Before, %",
-        "After, %",
-        "Gain, points",
-        "95 % of the gain",
-        "Parsed before, %",
-        "after, %",
-    )
+    header = ("Who", "Before, %", "After, %", "Gain, points", "95 % of gain", "Parsed before, %", "Parsed after, %")
     rows = []
     for run in runs:
         for name, result in run.results.measured.items() if run.results else ():
