@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -237,6 +238,25 @@ def test_long_completions_are_cut_and_say_so(tmp_path):
     write_completions(table(0), tmp_path)
     rows = question_rows([read_run(tmp_path)], Limits(characters=10))
     assert re.search(r"^.{10}… \(\d+ more characters\)$", rows[0]["peers"]["gemma"]["samples"][0]["completion"])
+
+
+def test_runs_share_axes_and_labels_stand_at_their_lines(tmp_path, monkeypatch):
+    import matplotlib
+
+    from pst_rl.report.panels import ACCURACY, TRAINING, draw_charts
+
+    def made(name, values):
+        run = read_run(make_run(tmp_path / name, steps=()))
+        return replace(
+            run, history=[{"step": 1, f"{peer}/reward": v} for peer, v in zip(run.peers, values, strict=True)]
+        )
+
+    runs = [made("low", (0.0, 1.0)), made("high", (9.0, 10.0))]
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        reward, accuracy = (draw_charts(runs, [panel], tmp_path)[0].pictures for panel in (TRAINING[0], ACCURACY))
+    heights = [float(re.search(r'y="([\d.]+)"[^>]*>gemma<', svg.decode())[1]) for svg in reward]
+    assert heights[0] > heights[1] + 100  # points, from the top
+    assert all(b"greedy vote" in svg for svg in accuracy)
 
 
 def test_an_accuracy_has_the_wilson_interval():

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Colours = Mapping[str, str]
+Lines = Mapping[str, list[tuple[int, float]]]  # step and value by name, to be labelled at their ends
+Draw = Callable[["Axes", Run, Colours], "Lines | None"]
 SIZE = (4.9, 2.9)  # inches of one picture: its text is readable where a page is 400 pixels wide
 
 
@@ -28,13 +30,16 @@ class Panel:
     Attributes:
         name: Of its files.
         title, caption: What is drawn, with its unit, and how to read it.
-        draw: `draw(axes, run, colours)`; returns False, having drawn nothing, if the run does not have it.
+        draw: `draw(axes, run, colours)` returns the lines that need a label, or `None`, having drawn nothing, if the
+            run does not have it.
+        categories: Whether the vertical axis has names, which each run has its own of, and no common scale.
     """
 
     name: str
     title: str
     caption: str
-    draw: Callable[[Axes, Run, Colours], bool]
+    draw: Draw
+    categories: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,55 +67,68 @@ def _draw(panel: Panel, runs: Sequence[Run], colours: Colours, folder: Path) -> 
     together = Figure(figsize=(width * len(runs), height + 0.3), dpi=150, layout="constrained")
     FigureCanvasAgg(together)
     together.suptitle(plain(panel.title, 90), x=0.01, ha="left", fontsize=11, fontweight="bold")
-    all_axes = together.subplots(1, len(runs), sharey=True, squeeze=False)[0]
-    has = []
+    all_axes = together.subplots(1, len(runs), sharex=True, sharey=not panel.categories, squeeze=False)[0]
+    drawn = []
     for axes, run in zip(all_axes, runs, strict=True):
         clean(axes, plain(run.name, 40) if len(runs) > 1 else "")
-        has.append(panel.draw(axes, run, colours))
-        if not has[-1]:
-            note(axes, "not in this run")
-    if not any(has):
+        drawn.append(panel.draw(axes, run, colours))
+    if all(lines is None for lines in drawn):
         return Chart(panel, (None,) * len(runs))
-    together.savefig(folder / f"{panel.name}.png")
-    limits = all_axes[0].get_ylim()
+    # The axes are common, so labels find their height only when all runs are drawn.
     pictures = []
-    for run, drawn in zip(runs, has, strict=True):
-        alone = Figure(figsize=SIZE, layout="constrained")
-        axes = alone.subplots()
-        clean(axes, "")
-        if drawn:
-            panel.draw(axes, run, colours)
-            axes.set_ylim(limits)
-        picture = io.BytesIO()
-        alone.savefig(picture, format="svg", metadata={"Date": None})
-        pictures.append(picture.getvalue() if drawn else None)
+    for axes, run, lines in zip(all_axes, runs, drawn, strict=True):
+        if lines is None:
+            note(axes, "not in this run")
+            pictures.append(None)
+            continue
+        _label(axes, lines, colours)
+        pictures.append(_alone(panel, run, colours, axes))
+    together.savefig(folder / f"{panel.name}.png")
     return Chart(panel, tuple(pictures))
+
+
+def _alone(panel: Panel, run: Run, colours: Colours, like: Axes) -> bytes:
+    """The SVG of one run, on the axes that it shares with the others."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=SIZE, layout="constrained")
+    axes = figure.subplots()
+    clean(axes, "")
+    lines = panel.draw(axes, run, colours)
+    axes.set_xlim(like.get_xlim())
+    axes.set_ylim(like.get_ylim())
+    _label(axes, lines or {}, colours)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="svg", metadata={"Date": None})
+    return picture.getvalue()
+
+
+def _label(axes: Axes, lines: Lines, colours: Colours) -> None:
+    if lines:
+        label_ends(axes, lines, {name: colours.get(name, VOTE_COLOUR) for name in lines})
 
 
 # ---- what a panel draws ----
 
 
-def lines(key: str, names: Sequence[str] | None = None) -> Callable[[Axes, Run, Colours], bool]:
+def lines(key: str, names: Sequence[str] | None = None) -> Draw:
     """One line over the steps for each peer (or for these names) from the logs; `key` has braces for the name."""
 
-    def draw(axes: Axes, run: Run, colours: Colours) -> bool:
+    def draw(axes: Axes, run: Run, colours: Colours) -> Lines | None:
         shown = list(colours) if names is None else names
         series = {name: points for name in shown if (points := read_series(run.history, key.format(name)))}
         if not series:
-            return False
-        paint = {name: colours.get(name, VOTE_COLOUR) for name in series}
-        draw_lines(axes, series, paint)
-        if len(shown) > 1:
-            label_ends(axes, series, paint)
-        return True
+            return None
+        draw_lines(axes, series, {name: colours.get(name, VOTE_COLOUR) for name in series})
+        return series if len(shown) > 1 else {}
 
     return draw
 
 
-def distribution(column: str, logged: str) -> Callable[[Axes, Run, Colours], bool]:
+def distribution(column: str, logged: str) -> Draw:
     """Each peer's median and the range from the 10th to the 90th percentile; without a table, the logged mean."""
 
-    def draw(axes: Axes, run: Run, colours: Colours) -> bool:
+    def draw(axes: Axes, run: Run, colours: Colours) -> Lines | None:
         frame = run.completions(columns=("step", "peer", column))
         if column not in frame or frame[column].notna().sum() == 0:
             return lines(logged)(axes, run, colours)
@@ -121,21 +139,19 @@ def distribution(column: str, logged: str) -> Callable[[Axes, Run, Colours], boo
             colour = colours.get(name, VOTE_COLOUR)
             axes.fill_between(parts.index, parts[0.1], parts[0.9], color=colour, alpha=0.15, lw=0)
             medians[name] = [(int(step), float(value)) for step, value in parts[0.5].items()]
-        paint = {name: colours.get(name, VOTE_COLOUR) for name in medians}
-        draw_lines(axes, medians, paint)
-        label_ends(axes, medians, paint)
-        return True
+        draw_lines(axes, medians, {name: colours.get(name, VOTE_COLOUR) for name in medians})
+        return medians
 
     return draw
 
 
-def draw_accuracies(axes: Axes, run: Run, colours: Colours) -> bool:
+def draw_accuracies(axes: Axes, run: Run, colours: Colours) -> Lines | None:
     """A hollow mark before, a full one after, each with its own interval."""
     if run.results is None:
-        return False
+        return None
     rows = [(name, result) for name, result in run.results.measured.items() if result.after is not None]
     if not rows:
-        return False
+        return None
     for y, (name, result) in enumerate(rows):
         colour = colours.get(name, VOTE_COLOUR)
         for shift, value, full in ((-0.16, result.before, False), (0.16, result.after, True)):
@@ -148,20 +164,20 @@ def draw_accuracies(axes: Axes, run: Run, colours: Colours) -> bool:
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(axis="x", color="#E5E5E5")
     axes.set_xlabel("exact match, % (hollow before, full after)", fontsize=9)
-    return True
+    return {}
 
 
-def draw_seconds(axes: Axes, run: Run, colours: Colours) -> bool:
+def draw_seconds(axes: Axes, run: Run, colours: Colours) -> Lines | None:
     """Wall-clock seconds of each phase."""
     if run.results is None or not run.results.seconds:
-        return False
+        return None
     phases = dict(reversed(run.results.seconds.items()))
     bars = axes.barh([plain(name, 30) for name in phases], list(phases.values()), color=VOTE_COLOUR)
     axes.bar_label(bars, [f"{value:.1f} s" for value in phases.values()], fontsize=9, padding=3)
     axes.margins(x=0.18)
     axes.grid(axis="x", color="#E5E5E5")
     axes.set_xlabel("seconds", fontsize=9)
-    return True
+    return {}
 
 
 def accuracy_interval(share: float, count: int) -> tuple[float, float]:
@@ -187,6 +203,7 @@ ACCURACY = Panel(
     "On held-out questions, with the 95 % interval of each (Wilson). The interval of the gain is in the table: it "
     "pairs the questions and is narrower.",
     draw_accuracies,
+    categories=True,
 )
 TRAINING = (
     Panel("reward", "Reward", "Mean of the samples that were scored.", lines("{}/reward")),
@@ -246,7 +263,9 @@ TRAINING = (
     Panel("eval_accuracy", "Held-out accuracy", "From evaluations during training.", lines("eval_{}/accuracy")),
 )
 COST = (
-    Panel("seconds", "Time by phase", "Wall clock of the whole run, evaluations included.", draw_seconds),
+    Panel(
+        "seconds", "Time by phase", "Wall clock of the whole run, evaluations included.", draw_seconds, categories=True
+    ),
     Panel(
         "tokens_generated",
         "Tokens generated per generation batch",
