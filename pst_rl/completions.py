@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,3 +67,11 @@ def write_completions(table: pandas.DataFrame, folder: str | Path) -> Path:
     table.to_parquet(beside)
     os.replace(beside, path)
     return path
+
+
+def report_completions(table: pandas.DataFrame, report_to: Collection[str]) -> None:
+    """Logs the table as `completions` to Weights & Biases and trackio, if the Trainer reports to them."""
+    for name in ("wandb", "trackio"):
+        if name in report_to:
+            tracker = import_module(name)
+            tracker.log({"completions": tracker.Table(dataframe=table)})

@@ -4,16 +4,19 @@ import json
 import math
 import re
 import shutil
+import sys
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas
 import pytest
 from helpers import group, targets
 
 from pst_rl import cli
-from pst_rl.completions import completions_table, write_completions
+from pst_rl.completions import completions_table, report_completions, write_completions
 from pst_rl.report import PeerResult, RunResults, VoteResult, write_results
 from pst_rl.report.page import write_page
 from pst_rl.report.panels import accuracy_interval
@@ -206,6 +209,17 @@ def test_two_generation_batches_of_one_step_are_both_kept(tmp_path):
     for block in (0, 1):
         write_completions(table(0, block=block), tmp_path)
     assert len(question_rows([read_run(tmp_path)], Limits())) == 4
+
+
+def test_the_table_goes_to_the_trackers_that_are_reported_to(monkeypatch):
+    logged = {}
+    for name in ("wandb", "trackio"):
+        stand_in = SimpleNamespace(
+            log=partial(logged.__setitem__, name), Table=lambda dataframe: list(dataframe["peer"])
+        )
+        monkeypatch.setitem(sys.modules, name, stand_in)
+    report_completions(table(0, peers=("gemma",)), ["wandb", "tensorboard"])
+    assert logged == {"wandb": {"completions": ["gemma"] * 4}}
 
 
 # ---- the rows of questions ----

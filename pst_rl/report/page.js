@@ -111,7 +111,7 @@
     tr.after(el("tr", { class: "samples" }, el("td", { colspan: String(table.tHead.rows[0].cells.length) },
       el("p", {}, el("pre", { text: row.prompt, dir: "auto" })), inner)));
     button.setAttribute("aria-expanded", "true");
-    button.textContent = "Hide samples";
+    button.textContent = "Hide";
   };
   const draw = (row) => {
     const button = el("button", { type: "button", "aria-expanded": "false", text: "Samples" });
