@@ -115,6 +115,7 @@ def main() -> int:
         )
         print_table(results)
         write_results(results, args.output_dir)
+        trainer.save_state()  # the logs, also those after the last checkpoint: `pst-rl report` shows them
         plot_report(results, trainer.state.log_history, f"{args.output_dir}/report.png")
     if args.push_to_hub:
         trainer.push_to_hub()  # saves them too

@@ -14,6 +14,7 @@ import tyro
 from pst_rl.benchmarks.eval_command import Eval
 from pst_rl.coherence.label_command import Label
 from pst_rl.gv_gap.gap_command import GVGap
+from pst_rl.report_command import Report
 
 
 class Command(Protocol):
@@ -28,7 +29,7 @@ class Command(Protocol):
     def run(self) -> None: ...
 
 
-COMMANDS: dict[str, Callable[..., Command]] = {"label": Label, "eval": Eval, "gv-gap": GVGap}
+COMMANDS: dict[str, Callable[..., Command]] = {"label": Label, "eval": Eval, "gv-gap": GVGap, "report": Report}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -47,7 +47,12 @@ TINY_BUDGET: dict[str, Any] = TINY_TRAINING | {
 TINY_STYLE: dict[str, Any] = TINY_BUDGET | TINY_ANSWERS | {"prompt_template": "{question}"}
 
 # The demo: independent answers, and a pooled vote with a quorum.
-DEMO: dict[str, Any] = TINY_BUDGET | {"output_dir": "runs/pst_math", "peers": ["tiny"], "quorum": 0.34}
+DEMO: dict[str, Any] = TINY_BUDGET | {
+    "output_dir": "runs/pst_math",
+    "peers": ["tiny"],
+    "quorum": 0.34,
+    "log_completions": True,
+}
 
 # Three published models with 4-bit weights and LoRA on one GPU, trained by our defaults. Not run by us on a GPU yet.
 QLORA: dict[str, Any] = {

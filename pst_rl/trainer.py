@@ -19,7 +19,7 @@ from pst_rl import answers, metrics
 from pst_rl.aggregation import Aggregator
 from pst_rl.collapse import CollapseMonitor
 from pst_rl.compaction import compact
-from pst_rl.completions import completions_table, write_completions
+from pst_rl.completions import completions_table, report_completions, write_completions
 from pst_rl.config import PSTConfig
 from pst_rl.data import split_labels
 from pst_rl.discussion import RolloutContext, checked
@@ -243,7 +243,9 @@ class PSTTrainer(JointTrainer):
         self.last_group = group
         self.last_reward = question_rewards(rewards, mix)
         if self.args.log_completions and self.is_world_process_zero():
-            write_completions(completions_table(group, rewards, weights), self.args.output_dir)
+            table = completions_table(group, rewards, weights)
+            write_completions(table, self.args.output_dir)
+            report_completions(table, self.args.report_to)
         self._record(metrics.joint_metrics(group, rewards, mix, weights, self._train_gold))
         self._record({"rollout/shortened": joint.shortened, "rollout/overlong": joint.overlong})
         self._record(self.aggregator.metrics() | metrics.token_metrics(self.peers))

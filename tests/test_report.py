@@ -12,12 +12,12 @@ from pst_rl.report import (
     PeerResult,
     RunResults,
     VoteResult,
-    _spread,
     markdown_table,
     plot_report,
     print_table,
     write_results,
 )
+from pst_rl.report.drawing import spread
 
 RESULTS = RunResults(
     peers={"gemma": PeerResult(0.4, 0.5, (0.06, 0.14), 0.9, 1.0), "llama": PeerResult(0.6, 0.58, (-0.05, 0.01))},
@@ -153,7 +153,7 @@ def test_the_picture_of_an_unlabelled_run_without_history(tmp_path):
 
 
 def test_labels_at_line_ends_are_kept_apart():
-    heights = sorted(_spread({"a": 0.50, "b": 0.50, "c": 0.51, "d": 0.9}, (0.0, 1.0)).values())
+    heights = sorted(spread({"a": 0.50, "b": 0.50, "c": 0.51, "d": 0.9}, (0.0, 1.0)).values())
     assert all(upper - lower > 0.109 for lower, upper in zip(heights, heights[1:], strict=False))
 
 

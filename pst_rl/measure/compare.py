@@ -42,6 +42,7 @@ def compare(
         seconds=dict(trainer.seconds),
         peak_memory_mib=peak_memory_mib(),
         config=config,
+        alarms=None if trainer.args.on_collapse == "off" else list(trainer.collapse.alarms),
     )
 
 

@@ -1,0 +1,51 @@
+"""One picture of a run: accuracy before and after, and its course."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pst_rl.report.drawing import VOTE_COLOUR, draw_accuracy, draw_series, peer_colours
+from pst_rl.report.results import RunResults
+from pst_rl.report.tables import title
+from pst_rl.report.text import plain
+
+
+def plot_report(results: RunResults, log_history: list[dict[str, Any]], path: str | Path) -> Path:
+    """Draw accuracy before and after beside reward, agreement, PMI and distinct answers over the steps.
+
+    Args:
+        results: of the run.
+        log_history: the trainer's; of each entry `step`, `<peer>/reward`, `peers/agreement`, `<peer>/pmi/mean` (or
+            `peers/abstained` in a run without PMI) and `peers/distinct_answers` are read. What is missing or not
+            finite is left out, with a note in its panel.
+        path: of the picture; its ending gives the format. The file appears whole or not at all.
+
+    Returns:
+        The path.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 5.6), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
+    figure.suptitle(plain(title(results), 120), x=0.01, ha="left", fontsize=13, fontweight="bold")
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.15))
+    draw_accuracy(left.subplots(), results)
+    colours = peer_colours(results.peers)
+    shared = {"peers": VOTE_COLOUR}
+    panels = right.subplots(2, 2)
+    draw_series(panels[0, 0], log_history, "Reward", "{}/reward", colours)
+    draw_series(panels[0, 1], log_history, "Agreement between peers", "{}/agreement", shared)
+    if any(f"{name}/pmi/mean" in log for log in log_history for name in colours):
+        draw_series(panels[1, 0], log_history, "PMI (nats)", "{}/pmi/mean", colours)
+    else:
+        draw_series(panels[1, 0], log_history, "Share of questions without a target", "{}/abstained", shared)
+    draw_series(panels[1, 1], log_history, "Distinct answers per question", "{}/distinct_answers", shared)
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"part.{path.name}")
+    figure.savefig(beside)
+    os.replace(beside, path)
+    return path

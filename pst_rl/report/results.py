@@ -1,0 +1,158 @@
+"""What a run measured, and its file `results.json`."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+
+@dataclass(frozen=True)
+class PeerResult:
+    """Greedy exact match of one peer on the held-out questions, as fractions; `None` where no gold is known.
+
+    Attributes:
+        before, after: The accuracy before and after training.
+        ci95: Low and high of the gain after - before (see `pst_rl.measure.paired_bootstrap`).
+        parsed_before, parsed_after: The share of responses in which an answer was found; needs no gold.
+    """
+
+    before: float | None = None
+    after: float | None = None
+    ci95: tuple[float, float] | None = None
+    parsed_before: float | None = None
+    parsed_after: float | None = None
+
+
+@dataclass(frozen=True)
+class VoteResult:
+    """Accuracy of a vote of the peers before and after, as fractions, and low and high of its gain, if measured."""
+
+    before: float | None = None
+    after: float | None = None
+    ci95: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """What one run measured.
+
+    Attributes:
+        peers: The result of each peer, by name.
+        vote: Of the vote over the peers' greedy answers.
+        pooled_vote: Of the vote over all peers' sampled answers.
+        dataset: What was measured on.
+        n_test: How many held-out questions.
+        seed: Of the run.
+        supervised: Whether training read labels.
+        seconds: Wall-clock seconds of each phase.
+        peak_memory_mib: The most memory held, in MiB.
+        config: The full configuration.
+        alarms: What the monitor of collapse found (`pst_rl.collapse`), in order; `None` if that is not known.
+    """
+
+    peers: dict[str, PeerResult]
+    vote: VoteResult
+    pooled_vote: VoteResult
+    dataset: str
+    n_test: int
+    seed: int
+    supervised: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_memory_mib: float | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    alarms: list[str] | None = None
+
+    @property
+    def measured(self) -> dict[str, PeerResult | VoteResult]:
+        """Everything that has an accuracy, by the name it is shown under: the peers and the two votes."""
+        return {**self.peers, "greedy vote": self.vote, "pooled vote": self.pooled_vote}
+
+    @property
+    def mean_gain(self) -> float | None:
+        """The mean over the peers of after - before, in points (hundredths); `None` where no gold is known."""
+        gains = [gain(peer) for peer in self.peers.values()]
+        return fmean(gains) if gains and None not in gains else None
+
+
+def write_results(results: RunResults, folder: str | Path) -> Path:
+    """Write `results.json` into the folder and return its path.
+
+    Accuracies are fractions, `mean_gain` is in points, unknown values are `null`. The file appears whole or not at
+    all. Configuration values that JSON does not know are written as text.
+    """
+    content = {
+        "dataset": results.dataset,
+        "n_test": results.n_test,
+        "supervised": results.supervised,
+        "peers": {name: vars(peer) for name, peer in results.peers.items()},
+        "vote": vars(results.vote),
+        "pooled_vote": vars(results.pooled_vote),
+        "mean_gain": results.mean_gain,
+        "seconds": results.seconds,
+        "peak_memory_mib": results.peak_memory_mib,
+        "seed": results.seed,
+        "alarms": results.alarms,
+        "config": results.config,
+    }
+    path = Path(folder) / "results.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".json.part")
+    beside.write_text(json.dumps(_jsonable(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(beside, path)
+    return path
+
+
+def read_results(path: str | Path) -> RunResults:
+    """Read what `write_results` wrote, by this version or an older one: what is missing keeps its default.
+
+    Raises:
+        ValueError: It is no JSON, or has no result of a peer.
+    """
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or not isinstance(content.get("peers"), dict):
+        raise ValueError("it has no `peers`")
+    return RunResults(
+        peers={name: PeerResult(**_known(PeerResult, peer)) for name, peer in content["peers"].items()},
+        vote=VoteResult(**_known(VoteResult, content.get("vote") or {})),
+        pooled_vote=VoteResult(**_known(VoteResult, content.get("pooled_vote") or {})),
+        dataset=str(content.get("dataset", "an unnamed data set")),
+        n_test=int(content.get("n_test", 0)),
+        seed=int(content.get("seed", 0)),
+        **{
+            name: content[name]
+            for name in ("supervised", "seconds", "peak_memory_mib", "config", "alarms")
+            if content.get(name) is not None
+        },
+    )
+
+
+def _known(record: type, content: Mapping[str, Any]) -> dict[str, Any]:
+    """The record's own fields; an interval is a tuple again."""
+    names = record.__dataclass_fields__
+    return {n: tuple(v) if isinstance(v, list) else v for n, v in content.items() if n in names}
+
+
+def gain(result: PeerResult | VoteResult) -> float | None:
+    """Return after - before in points."""
+    if result.before is None or result.after is None:
+        return None
+    return 100 * (result.after - result.before)
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(item) for item in value]
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):  # NumPy's numbers too
+        return float(value) if math.isfinite(value) else None
+    return str(value)
