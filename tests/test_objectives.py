@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers import chat, group, response, scripted, targets
 
-from pst_rl.objectives import UpdateRequest, make_update, target_ids
+from pst_rl.objectives import UpdateRequest, check_discussion, make_update, target_ids
 from pst_rl.records import Rewards, Target, Weights
 
 QUESTIONS = ["What is 28+47?", "What is 2+3?"]
@@ -211,3 +211,16 @@ def test_abstaining_is_not_warned_about(trainer, tiny, caplog):
     engine.update = update
     engine._generate_and_score_completions(update.inputs)
     assert "returned None" not in caplog.text
+
+
+def test_a_target_that_just_fits_is_taught():
+    answer = response("5").answer
+    assert target_ids(stub(max_completion_length=4), Target(answer, "abc", 1.0)) == [97, 98, 99, 0]
+    assert target_ids(stub(max_completion_length=4), Target(answer, "abcd", 1.0)) is None
+
+
+@pytest.mark.parametrize("objective", ["weighted_sft", "aggregate_sft"])
+def test_an_objective_of_single_answers_refuses_a_discussion(objective):
+    with pytest.raises(ValueError, match="throw the discussion away"):
+        check_discussion(objective, True)
+    check_discussion(objective, False)
