@@ -31,7 +31,7 @@ class LiveCache:
     prompt_mask: torch.Tensor
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def sample(engine: PeerTrainer, prompt_ids: Sequence[Sequence[int]]) -> tuple[list[list[int]], LiveCache]:
     """Completions of token ids by `generate`, as TRL samples them, but each distinct prompt is read once.
 
