@@ -74,6 +74,7 @@ def test_the_search_for_dangers_finds_them(source):
 OWN = {"pst_rl/tiny", "scripts"}  # load only models that this repository holds or has just written
 ALLOWED = {
     "scripts/mutation.py": ["exec", "compile"],  # runs changed copies of our own source: what it is for
+    "pst_rl/report/run.py": ["pickle"],  # names the error that a broken file raises, and reads none
     "scripts/bench_exchange.py": ["pickle"],  # writes pickles, to count their bytes, and reads none
 }
 

@@ -69,7 +69,7 @@ class LanguageModel:
             settings["quantization_config"] = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
         if cuda:
             settings["device_map"] = {"": 0}
-        model = AutoModelForCausalLM.from_pretrained(path, **settings)
+        model = AutoModelForCausalLM.from_pretrained(path, use_safetensors=True, **settings)
         digest = f"{model_digest(path)}/{model.dtype}{'/nf4' if load_in_4bit else ''}"
         base = adapted_model(path)
         tokenizer = path if base is None or (Path(path) / "tokenizer_config.json").is_file() else base
