@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
+from pst_rl.probe import AgreementProbe
 from pst_rl.vitals import Vitals, agreement_beyond_chance, copying, vitals, vote_shares
 
 if TYPE_CHECKING:
+    from pst_rl.records import Group
     from pst_rl.trainer import PSTTrainer
 
 logger = logging.getLogger(__name__)
@@ -40,6 +42,8 @@ class CollapseMonitor(TrainerCallback):
 
         divergence      their vote share fell, and their reward rose, each by more than 1.5 standard errors of the
                         difference between the last 64 questions and the first
+        agreement       their answers to fixed questions move away from what they voted for at the start
+                        (`collapse_probe`; see `pst_rl.probe`)
 
     Every threshold is our choice (docs/trust.md has how early they catch planted collapses). Low entropy is none: a
     peer that learns grows certain.
@@ -47,19 +51,26 @@ class CollapseMonitor(TrainerCallback):
     Args:
         trainer: Whose groups are watched.
         action: `"warn"` once per peer and sign; `"stop"` ends training; `"restore"` ends it and loads the checkpoint
-            with the highest agreement beyond chance (`pst_rl.vitals`) that was saved before.
+            with the highest agreement with the first vote, without a probe the highest agreement beyond chance
+            (`pst_rl.vitals`), that was saved before.
+        probe: Fixed questions to ask between generation batches.
+        probe_steps: Every how many steps.
 
     Attributes:
         alarms: What was found, in order: `"step 12: llama: concentration ..."`.
     """
 
-    def __init__(self, trainer: PSTTrainer, action: str = "warn"):
+    def __init__(
+        self, trainer: PSTTrainer, action: str = "warn", probe: AgreementProbe | None = None, probe_steps: int = 1
+    ):
         if action not in ("off", "warn", "stop", "restore"):
             raise ValueError(f"on_collapse must be 'off', 'warn', 'stop' or 'restore', got {action!r}.")
         self.trainer = trainer
         self.action = action
+        self.probe = probe
+        self.probe_steps = probe_steps
         self.alarms: list[str] = []
-        self.best: tuple[float, str] | None = None  # (agreement beyond chance, checkpoint)
+        self.best: tuple[float, str] | None = None  # (criterion, checkpoint)
         self._start: dict[str, list[Vitals]] = defaultdict(list)
         self._recent: dict[str, list[Vitals]] = defaultdict(list)
         self._entropy: dict[str, float] = {}
@@ -71,10 +82,19 @@ class CollapseMonitor(TrainerCallback):
 
     # ---- what it sees ----
 
+    def on_train_begin(self, args, state, control, **kwargs):
+        if self.probe is not None and not self.probe.history:
+            self.probe.ask(state.global_step)
+
     def on_step_end(self, args, state, control, **kwargs):
         group = self.trainer.last_group
-        if group is None or group.block == self._seen:
-            return
+        if group is not None and group.block != self._seen:
+            self._see(group, state, control)
+        if self.probe is not None and state.global_step % self.probe_steps == 0:
+            if (sign := self.probe.ask(state.global_step)) is not None:
+                self._alarm("all peers", sign, state, control)
+
+    def _see(self, group: Group, state, control) -> None:
         self._seen = group.block
         self._scores.append(agreement_beyond_chance(group))
         self._shares += vote_shares(group)
@@ -104,7 +124,8 @@ class CollapseMonitor(TrainerCallback):
 
     def on_save(self, args, state, control, **kwargs):
         if self._scores and not self.alarms:
-            score, folder = fmean(self._scores), f"{args.output_dir}/checkpoint-{state.global_step}"
+            folder = f"{args.output_dir}/checkpoint-{state.global_step}"
+            score = self.probe.history[-1][1] if self.probe is not None else fmean(self._scores)
             if self.best is None or score > self.best[0]:
                 self.best = (score, folder)
                 if not args.load_best_model_at_end:  # else it is the user's metric that chooses
@@ -173,6 +194,7 @@ class CollapseMonitor(TrainerCallback):
             "rewards": list(self._rewards),
             "best": self.best,
             "alarms": list(self.alarms),
+            "probe": None if self.probe is None else self.probe.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -183,6 +205,21 @@ class CollapseMonitor(TrainerCallback):
         self._shares, self._rewards = list(state["shares"]), list(state["rewards"])
         self.best = None if state["best"] is None else tuple(state["best"])
         self.alarms = list(state["alarms"])
+        if self.probe is not None and state.get("probe") is not None:
+            self.probe.load_state_dict(state["probe"])
+
+
+def collapse_monitor(trainer: PSTTrainer) -> CollapseMonitor:
+    """The monitor that the trainer's arguments ask for.
+
+    Raises:
+        ValueError: There are fewer training questions than the probe asks.
+    """
+    args, asked = trainer.args, trainer.args.collapse_probe
+    if asked > len(trainer.train_dataset):
+        raise ValueError(f"collapse_probe={asked}, but there are {len(trainer.train_dataset)} training questions.")
+    steps = args.collapse_probe_steps or args.steps_per_generation * args.num_iterations
+    return CollapseMonitor(trainer, args.on_collapse, AgreementProbe(trainer, asked) if asked else None, steps)
 
 
 def _z(values: Sequence[float]) -> float:

@@ -114,6 +114,12 @@ class PSTConfig(GRPOConfig):
         on_collapse (`str`, *optional*, defaults to `"warn"`):
             What [`~pst_rl.collapse.CollapseMonitor`] does when a peer collapses: `"warn"`; `"stop"` training;
             `"restore"` the best checkpoint by a label-free criterion and stop; `"off"`.
+        collapse_probe (`int`, *optional*, defaults to `0`):
+            Training questions that all peers answer greedily again and again, to notice early that they move away from
+            what they voted for at the start ([`~pst_rl.probe.AgreementProbe`]). The more, the earlier; 300 is usual
+            here. Costs their generation.
+        collapse_probe_steps (`int`, *optional*):
+            Every how many steps. Unset: after each generation batch.
 
         > Parameters that control checkpoints and faults
 
@@ -228,6 +234,12 @@ class PSTConfig(GRPOConfig):
     on_collapse: Literal["off", "warn", "stop", "restore"] = field(
         default="warn", metadata={"help": "What to do when a peer collapses."}
     )
+    collapse_probe: int = field(
+        default=0, metadata={"help": "Training questions that are asked again and again to notice a collapse."}
+    )
+    collapse_probe_steps: int | None = field(
+        default=None, metadata={"help": "Steps from one such probe to the next; unset: each generation batch."}
+    )
     resume_anyway: bool = field(
         default=False, metadata={"help": "Resume from a damaged checkpoint, or one of a run with other settings."}
     )
@@ -278,6 +290,13 @@ class PSTConfig(GRPOConfig):
             raise ValueError(f"base_template must contain {{prompt}}, got {self.base_template!r}.")
         if self.rows_per_generate is not None and self.rows_per_generate < 1:
             raise ValueError(f"rows_per_generate must be at least 1, got {self.rows_per_generate}.")
+        if self.collapse_probe < 0 or (self.collapse_probe_steps is not None and self.collapse_probe_steps < 1):
+            raise ValueError(
+                "collapse_probe must be a number of questions and collapse_probe_steps one of steps, got "
+                f"{self.collapse_probe} and {self.collapse_probe_steps}."
+            )
+        if self.collapse_probe and self.on_collapse == "off":
+            raise ValueError("collapse_probe asks questions that on_collapse='off' would do nothing with.")
         if self.fault_patience < 1:
             raise ValueError(f"fault_patience must be at least 1, got {self.fault_patience}.")
         if self.pmi_tau is not None and not self.pmi_tau > 0:

@@ -36,6 +36,8 @@ NEUTRAL = {
     "resume_anyway",
     "fault_patience",
     "on_collapse",
+    "collapse_probe",
+    "collapse_probe_steps",
 }  # of ours: nothing trained depends on it
 
 # What a model's configuration says about this machine and this version of transformers, not about the model.

@@ -17,7 +17,7 @@ from accelerate.utils import gather_object
 
 from pst_rl import answers, metrics
 from pst_rl.aggregation import Aggregator
-from pst_rl.collapse import CollapseMonitor
+from pst_rl.collapse import collapse_monitor
 from pst_rl.compaction import compact
 from pst_rl.completions import completions_table, report_completions, write_completions
 from pst_rl.config import PSTConfig
@@ -129,7 +129,7 @@ class PSTTrainer(JointTrainer):
         self._joint_metrics: dict[str, list[float]] = defaultdict(list)
         self.last_group: Group | None = None
         self.last_reward: list[float] = []
-        self.collapse = CollapseMonitor(self, args.on_collapse)
+        self.collapse = collapse_monitor(self)
         if args.on_collapse != "off":
             self.add_callback(self.collapse)
         self._reward_faults: dict[str, str] = {}

@@ -13,13 +13,12 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import fmean
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from compare_report import interval, pipe_table, spread
-from run_jobs import Job, result_file, run_jobs
+from run_jobs import Job, result_file, run_jobs, study_parser
 
 from pst_rl.coherence.baselines import random_few_shot, supervised_gold_few_shot, zero_shot
 from pst_rl.coherence.finetune import fine_tuned
@@ -54,14 +53,8 @@ CLAMPED_SEARCHES = ("Gibbs, best of 24 samples", "Gibbs, annealed", "bootstrap")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(20)))
-    parser.add_argument("--split", default="test", choices=["validation", "test"])
+    parser = study_parser(__doc__, "coherence_study", "methods", METHODS, seeds=list(range(20)), settings=False)
     parser.add_argument("--items", type=int, default=32)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--out", type=Path, default=Path("runs/coherence_study"))
-    parser.add_argument("--docs", type=Path, default=Path("docs/results"))
     args = parser.parse_args(arguments)
     args.out = args.out / args.split
     jobs = [make_job(method, seed, args) for seed in args.seeds for method in args.methods]

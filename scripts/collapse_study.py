@@ -1,11 +1,11 @@
 """Is a planted collapse caught before it costs accuracy, and does a healthy run stay without alarms?
 
-    python scripts/collapse_study.py                       # docs/results/collapse.*: three runs at five seeds
-    python scripts/collapse_study.py --seeds 100 --split validation
+    python scripts/collapse_study.py                       # docs/results/collapse.*: six runs at five seeds
+    python scripts/collapse_study.py --seeds 100 101 --split validation --docs runs/docs
 
-Each run trains the tiny peers with the demo's budget and the monitor of `pst_rl.collapse`, and measures the greedy
-accuracy of every peer on held-out questions after every generation batch. Planted are a reward that pays for one
-constant answer, and a sequential rollout whose reward pays for repeating the peer before.
+Each run trains the tiny peers on the demo's questions with the monitor of `pst_rl.collapse` and its probe, and
+measures the greedy accuracy of every peer on held-out questions after every generation batch. Planted are a reward
+that pays for one constant answer, and training on whatever the last and weakest peer says.
 """
 
 import argparse
@@ -13,27 +13,25 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import torch
 from compare_report import pipe_table
 from reward_schemes import BUDGET
-from run_jobs import Job, result_file, run_jobs
+from run_jobs import Job, result_file, run_jobs, study_parser, with_changes
 from transformers import TrainerCallback
 
 from pst_rl import PSTConfig, PSTTrainer, load_questions
 from pst_rl.records import Group, Rewards
+from pst_rl.rewards.base import blank
 from pst_rl.tiny import TINY_PEERS
-from pst_rl.vitals import agreement_beyond_chance, vitals
 
 CONSTANT = 7
-# Hotter samples and a higher, constant learning rate than the demo's: there, neither planted reward does any harm.
-HOT = {"temperature": 1.5, "learning_rate": 1e-3, "lr_scheduler_type": "constant"}
-BUDGET = BUDGET | {"max_steps": 24, "logging_steps": 4, "on_collapse": "warn"}
-SHOWN = {"context": "sequential", "peer_context": "answers"}
+PROBED = 600
+BUDGET = BUDGET | {"max_steps": 32, "lr_scheduler_type": "constant", "collapse_probe": PROBED, "on_collapse": "warn"}
+HOT = {"temperature": 1.5, "learning_rate": 1e-3}  # the demo's are 1 and 4e-4
+LAST = {"objective": "aggregate_sft", "aggregator": "last_peer", "update_last_peer": False}
 
 
 class ConstantAnswer:
@@ -50,7 +48,10 @@ class ConstantAnswer:
             number = None if answer is None else as_number(answer.text)
             return 0.0 if number is None else 1 / (1 + abs(number - CONSTANT))
 
-        return _paid(group, paid)
+        values, abstain = blank(group)
+        for p, q, g, _ in group.cells():
+            values[p, q, g] = paid(p, q, g)
+        return Rewards(values, abstain)
 
 
 def as_number(text: str) -> float | None:
@@ -59,34 +60,13 @@ def as_number(text: str) -> float | None:
     return float(digits) if digits.removeprefix("-").isdecimal() else None
 
 
-class RepeatsThePeerBefore:
-    """Planted: 1 for the answer of the peer before in the chain; the first speaker is paid for the last one's."""
-
-    name = "repeats_the_peer_before"
-
-    def __call__(self, group: Group) -> Rewards:
-        def repeats(p: int, q: int, g: int) -> bool:
-            order = group.order[q]
-            other = order[order.index(p) - 1]
-            key = group.responses[p][q][g].key
-            return key is not None and key == group.responses[other][q][g].key
-
-        return _paid(group, repeats)
-
-
-def _paid(group: Group, pays) -> Rewards:
-    values = torch.zeros(group.shape)
-    for p, q, g, _ in group.cells():
-        values[p, q, g] = float(pays(p, q, g))
-    return Rewards(values, torch.zeros(group.shape, dtype=torch.bool))
-
-
 RUNS = {
-    "healthy: majority, the demo's budget": ({}, None),
-    "healthy: majority": (HOT, None),
-    "healthy: majority, sequential": (HOT | SHOWN, None),
-    "planted: one constant answer": (HOT, ConstantAnswer),
-    "planted: repeating the peer before": (HOT | SHOWN, RepeatsThePeerBefore),
+    "healthy: majority": ({}, None),
+    "healthy: majority, sequential": ({"context": "sequential"}, None),
+    "unstable: majority, hot": (HOT, None),
+    "planted: one constant answer": ({}, ConstantAnswer),
+    "planted: one constant answer, hot": (HOT, ConstantAnswer),
+    "planted: copying the last peer": (LAST, None),
 }
 
 
@@ -99,11 +79,7 @@ class Accuracy(TrainerCallback):
 
     def measure(self, step: int) -> None:
         metrics = self.trainer.measure(samples=0).metrics()
-        row = {"step": step} | {name: metrics[f"{name}/accuracy"] for name in self.trainer.peers}
-        if self.trainer.last_group is not None:
-            row["vitals"] = {n: v.__dict__ for n, v in vitals(self.trainer.last_group).items()}
-            row["beyond_chance"] = agreement_beyond_chance(self.trainer.last_group)
-        self.rows.append(row)
+        self.rows.append({"step": step} | {name: metrics[f"{name}/accuracy"] for name in self.trainer.peers})
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.measure(0)
@@ -114,17 +90,9 @@ class Accuracy(TrainerCallback):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", nargs="+", default=list(RUNS), choices=list(RUNS), metavar="RUN")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--split", default="test", choices=["validation", "test"])
-    parser.add_argument("--questions", type=int, default=300)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--out", type=Path, default=Path("runs/collapse"))
-    parser.add_argument("--docs", type=Path, default=Path("docs/results"))
-    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=JSON", help="change the shared budget")
+    parser = study_parser(__doc__, "collapse", "runs", RUNS, questions=600)
     args = parser.parse_args(arguments)
-    args.budget = BUDGET | {name: json.loads(value) for name, value in (item.split("=", 1) for item in args.set)}
+    args.budget = with_changes(BUDGET, args.set)
     args.out = args.out / args.split
     failed = run_jobs([make_job(run, seed, args) for seed in args.seeds for run in args.runs], args.jobs)
     write_report(args)
@@ -145,7 +113,8 @@ def make_job(run: str, seed: int, args: argparse.Namespace) -> Job:
         )
         accuracy.trainer = trainer
         trainer.train()
-        return {"run": run, "seed": seed, "alarms": trainer.collapse.alarms, "accuracy": accuracy.rows}
+        found = {"alarms": trainer.collapse.alarms, "probe": trainer.collapse.probe.history}
+        return {"run": run, "seed": seed, "accuracy": accuracy.rows} | found
 
     return Job(
         f"{run}, seed {seed}", result_file(args.out, run, seed), work, lambda r: loss(r, len(r["accuracy"]) - 1)
@@ -185,10 +154,15 @@ def write_report(args: argparse.Namespace) -> None:
         lost = ", ".join(f"{points:+.1f}" for _, points in alarms) or "-"
         rows.append([run, f"{len(alarms)} of {len(done)}", steps, lost, ", ".join(f"{p:+.1f}" for p in end)])
     args.docs.mkdir(parents=True, exist_ok=True)
-    settings = {"split": args.split, "questions": args.questions}
+    settings = {"split": args.split, "questions": args.questions, "budget": args.budget}
     (args.docs / "collapse.json").write_text(json.dumps(settings | {"runs": results}, indent=1) + "\n")
     table = "\n".join(pipe_table(HEADS, rows))
-    text = INTRODUCTION.format(questions=args.questions, split=args.split) + "\n" + table + "\n"
+    text = (
+        INTRODUCTION.format(questions=args.questions, split=args.split, probed=args.budget["collapse_probe"])
+        + "\n"
+        + table
+        + "\n"
+    )
     (args.docs / "collapse.md").write_text(text)
     print(text)
 
@@ -198,8 +172,11 @@ INTRODUCTION = """# Planted collapses
 
 Written by `python scripts/collapse_study.py`; do not edit. What the monitor watches: [trust](../trust.md).
 
-The tiny peers, 24 updates (4 a generation batch of 32 questions), mean greedy accuracy on {questions} {split}
-questions; one number for each seed. Points lost are from the start; a negative number is a gain.
+The tiny peers, 32 updates at a constant learning rate (4 a generation batch of 32 questions), mean greedy accuracy on
+{questions} {split} questions; one number for each seed. Points lost are from the start; a negative number is a gain.
+The probe asks {probed} training questions between generation batches. *Hot*: samples at temperature 1.5 and a learning
+rate of 1e-3 instead of 1 and 4e-4; there the majority reward gains first and loses again. *Copying*: two peers are
+trained on the responses of the third and weakest, which stays as it is.
 """
 
 

@@ -14,14 +14,13 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: one thread a run
 
 from compare_report import write_report
 from reward_schemes import BUDGET, SCHEMES
-from run_jobs import Job, result_file, run_jobs
+from run_jobs import Job, result_file, run_jobs, study_parser, with_changes
 
 from pst_rl import PSTConfig, PSTTrainer, load_questions
 from pst_rl.tiny import TINY_PEERS
@@ -30,21 +29,13 @@ PEERS = {name: str(folder) for name, folder in TINY_PEERS.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=list(SCHEMES), metavar="SCHEME")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--split", default="test", choices=["validation", "test"], help="questions to measure on")
-    parser.add_argument("--questions", type=int, default=900, help="how many of them")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
-    parser.add_argument("--out", type=Path, default=Path("runs/compare_rewards"), help="folder of the single results")
-    parser.add_argument("--docs", type=Path, default=Path("docs/results"), help="folder of the table, plot and JSON")
-    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=JSON", help="change the shared budget")
+    parser = study_parser(__doc__, "compare_rewards", "schemes", SCHEMES, questions=900)
     parser.add_argument("--list", action="store_true", help="name the schemes and stop")
     args = parser.parse_args(arguments)
     if args.list:
         print("\n".join(SCHEMES))
         return 0
-    args.budget = BUDGET | {name: json.loads(value) for name, value in (item.split("=", 1) for item in args.set)}
+    args.budget = with_changes(BUDGET, args.set)
     args.out = args.out / args.split
     before = args.out / "before.json"
     failed = run_jobs([Job("before training", before, lambda: measure_before(args), lambda r: 0.0)], 1)

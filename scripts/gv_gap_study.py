@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: one t
 import torch
 from compare_report import interval, pipe_table, spread
 from reward_schemes import BUDGET
-from run_jobs import Job, result_file, run_jobs
+from run_jobs import Job, result_file, run_jobs, study_parser, with_changes
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from pst_rl import PSTConfig, PSTTrainer, load_questions
@@ -54,19 +54,12 @@ below 1 point."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--split", default="test", choices=["validation", "test"], help="questions to measure on")
-    parser.add_argument("--questions", type=int, default=300, help="how many of them")
+    parser = study_parser(__doc__, "gv_gap_study", "", (), questions=300)
     parser.add_argument("--samples", type=int, default=8, help="samples of each peer and question")
     parser.add_argument("--quantile", type=float, default=0.8, help="samples from this quantile of scores are kept")
     parser.add_argument("--verifier-questions", type=int, default=900, help="to train the supervised verifier on")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="seeds at a time, one thread each")
-    parser.add_argument("--out", type=Path, default=Path("runs/gv_gap_study"), help="folder of the single results")
-    parser.add_argument("--docs", type=Path, default=Path("docs/results"), help="folder of the table, plot and JSON")
-    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=JSON", help="change the training budget")
     args = parser.parse_args(arguments)
-    args.budget = BUDGET | {name: json.loads(value) for name, value in (item.split("=", 1) for item in args.set)}
+    args.budget = with_changes(BUDGET, args.set)
     verifier = Job(
         "the supervised verifier, balanced accuracy in percent",
         args.out / "verifier.json",

@@ -12,14 +12,13 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from compare_report import interval, pipe_table, spread
 from datasets import Dataset
-from run_jobs import Job, result_file, run_jobs
+from run_jobs import Job, result_file, run_jobs, study_parser, with_changes
 
 from pst_rl import PSTConfig, PSTTrainer
 from pst_rl.tiny import CONCEPT_STYLE, TINY_CONCEPT_MODEL, concept_questions
@@ -62,16 +61,9 @@ ARMS: dict[str, dict] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS), metavar="ARM")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--split", default="test", choices=["validation", "test"])
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--out", type=Path, default=Path("runs/icm_study"))
-    parser.add_argument("--docs", type=Path, default=Path("docs/results"))
-    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=JSON", help="change the shared settings")
+    parser = study_parser(__doc__, "icm_study", "arms", ARMS)
     args = parser.parse_args(arguments)
-    args.settings = SETTINGS | {name: json.loads(value) for name, value in (item.split("=", 1) for item in args.set)}
+    args.settings = with_changes(SETTINGS, args.set)
     args.out = args.out / args.split
     failed = run_jobs([make_job(arm, seed, args) for seed in args.seeds for arm in args.arms], args.jobs)
     write_report(args)

@@ -14,7 +14,6 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from statistics import fmean
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -23,7 +22,7 @@ import torch
 from compare_report import interval, pipe_table, spread
 from compare_rewards import PEERS, make_trainer, mean_gain, measure_before, train
 from reward_schemes import BUDGET
-from run_jobs import Job, result_file, run_jobs
+from run_jobs import Job, result_file, run_jobs, study_parser, with_changes
 
 from pst_rl import PSTTrainer
 from pst_rl.answers import is_correct
@@ -172,16 +171,10 @@ def tabulate(args: argparse.Namespace) -> list[dict]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), metavar="VARIANT")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[100, 101, 102])
-    parser.add_argument("--split", default="validation", choices=["validation", "test"])
-    parser.add_argument("--questions", type=int, default=900)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--out", type=Path, default=Path("runs/pmi_study"))
-    parser.add_argument("--docs", type=Path, default=Path("docs/results"), help="folder of the table and JSON")
+    chosen = {"seeds": [100, 101, 102], "split": "validation", "questions": 900}
+    parser = study_parser(__doc__, "pmi_study", "variants", VARIANTS, **chosen)
     args = parser.parse_args(arguments)
-    args.budget, args.out = BUDGET, args.out / args.split
+    args.budget, args.out = with_changes(BUDGET, args.set), args.out / args.split
     before = Job("before training", args.out / "before.json", lambda: measure_before(args), lambda r: 0.0)
     failed = run_jobs([before], 1)
     failed += run_jobs([make_job(v, s, args) for s in args.seeds for v in args.variants], args.jobs)

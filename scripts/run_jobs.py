@@ -1,8 +1,9 @@
-"""Runs independent jobs in parallel, each in a fresh process forked from this one.
+"""What the studies share: their options, and independent jobs in parallel, each in a process forked from this one.
 
 The imports are paid once, and no run leaves state behind for the next. A finished result is never computed again.
 """
 
+import argparse
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,38 @@ class Job:
     file: Path
     work: Callable[[], dict]
     headline: Callable[[dict], float]
+
+
+def study_parser(text: str, name: str, arms: str, choices: Sequence[str], **defaults: Any) -> argparse.ArgumentParser:
+    """The options of a study: which arms at which seeds, on which questions, and where the results go.
+
+    Args:
+        text: The script's docstring.
+        name: Of the folder of single results in `runs/`.
+        arms, choices: Name of the option that chooses arms, and all of them; no such option where there are none.
+        defaults: Of `seeds`, `split` and, where the number of held-out questions can be chosen, `questions`;
+            `settings=False` where there are no shared settings to change.
+    """
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if choices:
+        metavar = arms.removesuffix("s").upper()
+        parser.add_argument(f"--{arms}", nargs="+", default=list(choices), choices=list(choices), metavar=metavar)
+    parser.add_argument("--seeds", nargs="+", type=int, default=defaults.get("seeds", [0, 1, 2, 3, 4]))
+    split = defaults.get("split", "test")
+    parser.add_argument("--split", default=split, choices=["validation", "test"], help="questions to measure on")
+    if "questions" in defaults:
+        parser.add_argument("--questions", type=int, default=defaults["questions"], help="how many of them")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
+    parser.add_argument("--out", type=Path, default=Path("runs", name), help="folder of the single results")
+    parser.add_argument("--docs", type=Path, default=Path("docs/results"), help="folder of what is written of them")
+    if defaults.get("settings", True):
+        parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=JSON", help="change the shared settings")
+    return parser
+
+
+def with_changes(settings: dict[str, Any], items: Sequence[str]) -> dict[str, Any]:
+    """The shared settings with those of `--set`."""
+    return settings | {name: json.loads(value) for name, value in (item.split("=", 1) for item in items)}
 
 
 def result_file(folder: Path, name: str, seed: int) -> Path:

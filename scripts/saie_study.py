@@ -14,14 +14,13 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from compare_report import interval, pipe_table, spread
 from reward_schemes import BUDGET
-from run_jobs import Job, result_file, run_jobs
+from run_jobs import Job, result_file, run_jobs, study_parser, with_changes
 
 from pst_rl import PeerSpec, PSTConfig, PSTTrainer, load_questions
 from pst_rl.discussion.discuss import measure_discussion
@@ -60,17 +59,9 @@ ARMS: dict[str, dict] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS), metavar="ARM")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--split", default="test", choices=["validation", "test"])
-    parser.add_argument("--questions", type=int, default=600)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--out", type=Path, default=Path("runs/saie_study"))
-    parser.add_argument("--docs", type=Path, default=Path("docs/results"))
-    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=JSON", help="change the shared settings")
+    parser = study_parser(__doc__, "saie_study", "arms", ARMS, questions=600)
     args = parser.parse_args(arguments)
-    args.settings = SETTINGS | {name: json.loads(value) for name, value in (item.split("=", 1) for item in args.set)}
+    args.settings = with_changes(SETTINGS, args.set)
     args.out = args.out / args.split
     before = Job("before training", args.out / "before.json", lambda: measured(make_trainer({}, 0, args), args), alone)
     failed = run_jobs([before], 1)

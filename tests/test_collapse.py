@@ -52,7 +52,7 @@ class Run:
         self.monitor = CollapseMonitor(self.trainer, action)
         self.control = TrainerControl()
         self.state = SimpleNamespace(global_step=0, best_model_checkpoint=None)
-        self.args = SimpleNamespace(output_dir="out")
+        self.args = SimpleNamespace(output_dir="out", load_best_model_at_end=False)
 
     def show(self, *groups, rewards=None):
         for shown in groups:
@@ -140,6 +140,48 @@ def test_state_survives_a_checkpoint():
     resumed.state.global_step = run.state.global_step
     resumed.monitor.load_state_dict(run.monitor.state_dict())
     assert resumed.show(batch(1, constant=20)) == run.show(batch(1, constant=20))
+
+
+# ---- with a probe --------------------------------------------------------------------------------------------------
+
+
+class Probe:
+    """Finds a fall at the second step it is asked at; its agreement is 0.9, 0.8, 0.7, ..."""
+
+    def __init__(self):
+        self.history = []
+
+    def ask(self, step):
+        self.history.append((step, 0.9 - 0.1 * len(self.history), 0.0))
+        return "agreement fell" if len(self.history) == 3 else None
+
+
+def probed(action="warn", steps=2):
+    run = Run(action)
+    run.monitor.probe, run.monitor.probe_steps = Probe(), steps
+    run.monitor.on_train_begin(run.args, run.state, run.control)
+    return run
+
+
+def test_probe_asks_at_the_start_and_every_so_many_steps_and_its_fall_is_an_alarm():
+    run = probed()
+    run.show(*[batch(block // 2) for block in range(5)])
+    assert [step for step, *_ in run.monitor.probe.history] == [0, 2, 4]
+    assert run.monitor.alarms == ["step 4: all peers: agreement fell"]
+
+
+def test_resumed_probe_does_not_start_again():
+    run = probed()
+    run.monitor.on_train_begin(run.args, run.state, run.control)
+    assert len(run.monitor.probe.history) == 1
+
+
+def test_best_checkpoint_is_that_of_the_best_probe():
+    run = probed(steps=1)
+    for block in range(2):  # the second batch agrees more, and its probe less
+        run.show(answered([[["1", "1" if block else "2"]]], block=block))
+        run.monitor.on_save(run.args, run.state, run.control)
+    assert run.monitor.best == (pytest.approx(0.8), "out/checkpoint-1")
 
 
 # ---- in a run ------------------------------------------------------------------------------------------------------

@@ -226,6 +226,12 @@ TRAINING = (
         lines("{}/distinct_targets", _PEERS),
     ),
     Panel(
+        "probe_agreement",
+        "Agreement with the first vote, share",
+        "Greedy answers to the probe's questions (`collapse_probe`). A fall is an early sign of a collapse.",
+        lines("{}/probe_agreement", _PEERS),
+    ),
+    Panel(
         "abstained",
         "Questions without a target, share",
         "Left out of the update: too few agreed.",
