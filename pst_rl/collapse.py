@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback
 
 from pst_rl.probe import AgreementProbe
-from pst_rl.vitals import Vitals, agreement_beyond_chance, copying, vitals, vote_shares
+from pst_rl.vitals import Vitals, agreement_beyond_chance, copying, payoffs, vitals, vote_shares
 
 if TYPE_CHECKING:
     from pst_rl.records import Group
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 POOLED = 64  # questions that one judgement is made from, at least
+PAYOFF = 0.4
 
 
 class CollapseMonitor(TrainerCallback):
@@ -42,6 +43,9 @@ class CollapseMonitor(TrainerCallback):
 
         divergence      their vote share fell, and their reward rose, each by more than 1.5 standard errors of the
                         difference between the last 64 questions and the first
+        payoff          what a sample earns hardly depends on how many agree with it: over the last 128 questions, the
+                        mean correlation (`pst_rl.vitals.payoffs`) with twice its standard error is below 0.4;
+                        not where the reward is gold
         agreement       their answers to fixed questions move away from what they voted for at the start
                         (`collapse_probe`; see `pst_rl.probe`)
 
@@ -78,6 +82,7 @@ class CollapseMonitor(TrainerCallback):
         self._scores: list[float] = []
         self._shares: list[float] = []  # vote share and reward of each question, in the order they were asked
         self._rewards: list[float] = []
+        self._payoffs: list[float] = []
         self._seen = -1
 
     # ---- what it sees ----
@@ -98,9 +103,13 @@ class CollapseMonitor(TrainerCallback):
         self._seen = group.block
         self._scores.append(agreement_beyond_chance(group))
         self._shares += vote_shares(group)
-        self._rewards += self.trainer.last_reward
-        if (sign := self._divergence()) is not None:
-            self._alarm("all peers", sign, state, control)
+        self._rewards += self.trainer.last_reward.mean((0, 2)).tolist()
+        if paid := payoffs(group, self.trainer.last_reward):
+            self._payoffs = [*self._payoffs, *paid][-2 * POOLED :]
+            self.trainer._record({"peers/payoff": fmean(paid)})
+        for sign in (self._divergence(), self._payoff()):
+            if sign is not None:
+                self._alarm("all peers", sign, state, control)
         for name, seen in vitals(group).items():
             if sum(v.questions for v in self._start[name]) < POOLED:
                 self._start[name].append(seen)
@@ -164,6 +173,15 @@ class CollapseMonitor(TrainerCallback):
             return None
         return f"divergence: the reward rose by {rose:.1f} standard errors, the vote share fell by {fell:.1f}"
 
+    def _payoff(self) -> str | None:
+        seen = self._payoffs
+        if len(seen) < POOLED or self.trainer.args.supervised:
+            return None
+        mean, error = fmean(seen), math.sqrt(pvariance(seen) / len(seen))
+        if mean + 2 * error >= PAYOFF:
+            return None
+        return f"payoff: the reward hardly follows what the peers agree on (correlation {mean:.2f}, +-{2 * error:.2f})"
+
     def _alarm(self, name: str, sign: str, state, control) -> None:
         kind = sign.split()[0]
         if not any(f": {name}: {kind}" in alarm for alarm in self.alarms):
@@ -192,6 +210,7 @@ class CollapseMonitor(TrainerCallback):
             "norms": {name: list(norms) for name, norms in self._norms.items()},
             "shares": list(self._shares),
             "rewards": list(self._rewards),
+            "payoffs": list(self._payoffs),
             "best": self.best,
             "alarms": list(self.alarms),
             "probe": None if self.probe is None else self.probe.state_dict(),
@@ -203,6 +222,7 @@ class CollapseMonitor(TrainerCallback):
         self._entropy = dict(state["entropy"])
         self._norms.update({name: list(norms) for name, norms in state["norms"].items()})
         self._shares, self._rewards = list(state["shares"]), list(state["rewards"])
+        self._payoffs = list(state["payoffs"])
         self.best = None if state["best"] is None else tuple(state["best"])
         self.alarms = list(state["alarms"])
         if self.probe is not None and state.get("probe") is not None:

@@ -43,7 +43,7 @@ from pst_rl.scheme import (
     mix_rewards,
 )
 from pst_rl.scorer import Scorer
-from pst_rl.vitals import question_rewards
+from pst_rl.vitals import mixed_reward
 from pst_rl.weights import PMIRequest, PMIWeights, WeightFunction, active_samples, sigmoid_weight
 
 
@@ -128,7 +128,7 @@ class PSTTrainer(JointTrainer):
         self.pmi_weights = PMIWeights(args, self.engines, weight_function)
         self._joint_metrics: dict[str, list[float]] = defaultdict(list)
         self.last_group: Group | None = None
-        self.last_reward: list[float] = []
+        self.last_reward: torch.Tensor | None = None  # (P, Q, G)
         self.collapse = collapse_monitor(self)
         if args.on_collapse != "off":
             self.add_callback(self.collapse)
@@ -241,7 +241,7 @@ class PSTTrainer(JointTrainer):
                 update = compact(update, rows, self.args, lambda value: gather_object([value]))
             engine.update = update
         self.last_group = group
-        self.last_reward = question_rewards(rewards, mix)
+        self.last_reward = mixed_reward(rewards, mix)
         if self.args.log_completions and self.is_world_process_zero():
             table = completions_table(group, rewards, weights)
             write_completions(table, self.args.output_dir)

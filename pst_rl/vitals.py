@@ -6,6 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from pst_rl.records import Group, Rewards
 
 
@@ -96,10 +98,40 @@ def vote_shares(group: Group) -> list[float]:
     return [max(counts.values(), default=0) / (peers * chains) for counts in votes]
 
 
-def question_rewards(rewards: Mapping[str, Rewards], mix: Mapping[str, float]) -> list[float]:
-    """Weighted sum of the rewards of each question, mean over its samples, (Q,); abstentions count as 0."""
-    total = sum(weight * rewards[name].values.masked_fill(rewards[name].abstain, 0.0) for name, weight in mix.items())
-    return total.mean((0, 2)).tolist()
+def mixed_reward(rewards: Mapping[str, Rewards], mix: Mapping[str, float]) -> torch.Tensor:
+    """Weighted sum of the rewards of each sample, (P, Q, G); abstentions count as 0."""
+    return sum(weight * rewards[name].values.masked_fill(rewards[name].abstain, 0.0) for name, weight in mix.items())
+
+
+def payoffs(group: Group, reward: torch.Tensor) -> list[float]:
+    """How far the reward follows what the peers agree on: a correlation for each question, as far as it is defined.
+
+    s is the share of all other samples of the question that give the sample's answer, r its reward. Both are taken
+    as differences from their means over the samples of the same peer, as in a GRPO advantage, and
+
+        payoff = sum(r s) / sqrt(sum(r^2) sum(s^2))
+
+    over all samples of the question. Undefined, and left out, where either is the same for all samples of each peer.
+    This measure is ours. It is about 1 for a vote's reward, and 0 for one that has nothing to do with agreement.
+
+    Args:
+        group: The samples, (P, Q, G).
+        reward: `mixed_reward`.
+    """
+    peers, questions, chains = group.shape
+    found = []
+    for q in range(questions):
+        votes = Counter(response.key for _, _, response in group.pooled(q) if response.key is not None)
+        others = max(1, peers * chains - 1)
+        keys = [[response.key for response in group.responses[p][q]] for p in range(peers)]
+        shares = [[0.0 if key is None else (votes[key] - 1) / others for key in row] for row in keys]
+        s = torch.tensor(shares, dtype=torch.float64)
+        r = reward[:, q].to(s)
+        s, r = s - s.mean(1, keepdim=True), r - r.mean(1, keepdim=True)
+        scale = float((r.square().sum() * s.square().sum()).sqrt())
+        if scale > 1e-9:
+            found.append(float((r * s).sum()) / scale)
+    return found
 
 
 def agreement_beyond_chance(group: Group) -> float:

@@ -113,7 +113,8 @@ def make_job(run: str, seed: int, args: argparse.Namespace) -> Job:
         )
         accuracy.trainer = trainer
         trainer.train()
-        found = {"alarms": trainer.collapse.alarms, "probe": trainer.collapse.probe.history}
+        payoffs = [row["peers/payoff"] for row in trainer.state.log_history if "peers/payoff" in row]
+        found = {"alarms": trainer.collapse.alarms, "probe": trainer.collapse.probe.history, "payoff": payoffs}
         return {"run": run, "seed": seed, "accuracy": accuracy.rows} | found
 
     return Job(

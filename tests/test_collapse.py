@@ -3,12 +3,13 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 from conftest import same, weights
 from helpers import group, response
 from transformers import TrainerControl
 
 from pst_rl.collapse import CollapseMonitor
-from pst_rl.vitals import agreement_beyond_chance, copying, vitals
+from pst_rl.vitals import agreement_beyond_chance, copying, payoffs, vitals
 
 
 def answered(answers, block=0, **fields):
@@ -41,6 +42,19 @@ def test_agreement_beyond_chance_gives_a_constant_answer_nothing():
     assert agreement_beyond_chance(answered([[["1", "1"], ["2", "2"]]])) == 0.5
 
 
+def test_payoff_is_the_correlation_of_reward_and_agreement_within_each_peer():
+    split = answered([[["1", "1", "2", None]], [["1", "1", "1", "1"]]])
+    agreed = [5 / 7, 5 / 7, 0.0, 0.0]
+    of_first = lambda *values: torch.tensor([[values], [(9.0, 9.0, 9.0, 9.0)]])
+    assert payoffs(split, of_first(*agreed)) == [pytest.approx(1.0)]
+    assert payoffs(split, of_first(0.0, 0.0, 1.0, 1.0)) == [pytest.approx(-1.0)]
+    assert payoffs(split, of_first(1.0, 0.0, 1.0, 0.0)) == [pytest.approx(0.0)]
+
+
+def test_payoff_is_undefined_where_all_samples_agree_or_earn_the_same():
+    assert payoffs(answered([[["1", "1"], ["1", "2"]]]), torch.tensor([[[0.0, 1.0], [1.0, 1.0]]])) == []
+
+
 # ---- alarms --------------------------------------------------------------------------------------------------------
 
 
@@ -48,7 +62,10 @@ class Run:
     """A monitor that is shown groups and logs, without a trainer."""
 
     def __init__(self, action="warn", peers=("a",)):
-        self.trainer = SimpleNamespace(last_group=None, last_reward=[], peers=dict.fromkeys(peers))
+        args = SimpleNamespace(supervised=False)
+        self.trainer = SimpleNamespace(
+            last_group=None, last_reward=None, peers=dict.fromkeys(peers), args=args, _record=lambda values: None
+        )
         self.monitor = CollapseMonitor(self.trainer, action)
         self.control = TrainerControl()
         self.state = SimpleNamespace(global_step=0, best_model_checkpoint=None)
@@ -57,7 +74,8 @@ class Run:
     def show(self, *groups, rewards=None):
         for shown in groups:
             self.state.global_step += 1
-            self.trainer.last_group, self.trainer.last_reward = shown, rewards or [0.0] * shown.shape[1]
+            self.trainer.last_group = shown
+            self.trainer.last_reward = torch.zeros(shown.shape) if rewards is None else rewards.expand(shown.shape)
             self.monitor.on_step_end(self.args, self.state, self.control)
         return self.monitor.alarms
 
@@ -95,7 +113,7 @@ def test_small_batches_are_judged_together():
 def unsure(block, disagree, reward):
     """64 questions of two chains, which differ in the first `disagree`; and what each question earned."""
     rows = [[str(1000 + q), str(2000 + q) if q < disagree else str(1000 + q)] for q in range(64)]
-    return answered([rows], block=block), [reward + 0.01 * (q % 2) for q in range(64)]
+    return answered([rows], block=block), torch.tensor([reward + 0.01 * (q % 2) for q in range(64)])[None, :, None]
 
 
 @pytest.mark.parametrize(("disagree", "reward", "alarms"), [(40, 0.9, 1), (40, 0.1, 0), (2, 0.9, 0)])
@@ -105,6 +123,26 @@ def test_reward_that_parts_from_agreement_is_named(disagree, reward, alarms):
         run.show(shown, rewards=rewards)
     assert len(run.monitor.alarms) == alarms
     assert all("all peers: divergence" in alarm for alarm in run.monitor.alarms)
+
+
+def two_to_one(block):
+    """64 questions, of whose three samples two agree; what pays for agreement, and what does not."""
+    rows = [[str(q), str(q), str(1000 + q)] for q in range(64)]
+    follows = torch.tensor([1.0, 1.0, 0.0])
+    return answered([rows], block=block), follows, torch.stack([follows.roll(q) for q in range(64)])
+
+
+def test_reward_that_has_nothing_to_do_with_agreement_is_named_and_one_that_follows_it_is_not():
+    shown, follows, ignores = two_to_one(0)
+    assert Run().show(shown, rewards=follows) == []
+    assert Run().show(shown, rewards=ignores)[0].startswith("step 1: all peers: payoff: the reward hardly follows")
+
+
+def test_gold_may_part_from_agreement():
+    run = Run()
+    run.trainer.args.supervised = True
+    shown, _, ignores = two_to_one(0)
+    assert run.show(shown, rewards=ignores) == []
 
 
 @pytest.mark.parametrize(("change", "sign"), [({"parsed": 40}, "parsed"), ({"length": 31}, "length")])

@@ -181,3 +181,35 @@ def test_the_study_of_discussions_measures_every_setting(script, tmp_path):
     assert {"alone", "self"} <= set(report["before"])
     assert report["rows"][0]["target_tokens"] > 0
     assert "| before training |" in (tmp_path / "saie.md").read_text()
+
+
+# ---- collapse_study.py, payoff_study.py ----
+
+
+def test_the_points_lost_at_an_alarm_are_those_measured_last_before_it(script):
+    study = script("collapse_study")
+    measured = [{"step": step, "gemma2": a, "llama": a, "qwen2": a} for step, a in ((0, 0.7), (4, 0.69), (8, 0.6))]
+    late = {"alarms": ["step 9: all peers: agreement"], "accuracy": measured}
+    assert study.at_alarm(late) == (9, pytest.approx(10.0))
+    assert study.at_alarm(late | {"alarms": ["step 5: all peers: payoff"]}) == (5, pytest.approx(1.0))
+    assert study.at_alarm(late | {"alarms": []}) is None
+
+
+def test_payoffs_stand_beside_the_gains_of_their_schemes(script, tmp_path, capsys):
+    study = script("payoff_study")
+    gains = {"majority": 11.0, "random": -0.5, "self_certainty (Intuitor)": -2.0}
+    rows = [{"scheme": n, "gain": g, "ci95": [g - 1, g + 1], "group": "rewards"} for n, g in gains.items()]
+    (tmp_path / "compare_rewards.json").write_text(json.dumps({"rows": rows}))
+    names = [*gains, study.CONSTANT]
+    for name, payoff in zip(names, (0.9, 0.05, 0.0, 0.1), strict=True):
+        for seed, shift in ((0, 0.01), (1, -0.01)):
+            file = study.result_file(tmp_path / "runs", name, seed)
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(json.dumps({"payoff": payoff + shift}))
+    flags = ["--schemes", *names, "--seeds", "0", "1", "--out", str(tmp_path / "runs"), "--docs", str(tmp_path)]
+    assert study.main(flags) == 0
+    found = json.loads((tmp_path / "payoff.json").read_text())
+    assert found["spearman"] == pytest.approx(1.0)
+    assert [row["scheme"] for row in found["rows"]][0] == "majority"
+    assert "| one constant answer (planted) | 0.10 (" in (tmp_path / "payoff.md").read_text()
+    assert (tmp_path / "payoff.png").stat().st_size > 5_000

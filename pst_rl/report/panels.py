@@ -226,6 +226,13 @@ TRAINING = (
         lines("{}/distinct_targets", _PEERS),
     ),
     Panel(
+        "payoff",
+        "Payoff of agreement",
+        "Correlation of a sample's reward with the share of others that agree with it, within questions. Near 0: the "
+        "reward pays for something else.",
+        lines("{}/payoff", _PEERS),
+    ),
+    Panel(
         "probe_agreement",
         "Agreement with the first vote, share",
         "Greedy answers to the probe's questions (`collapse_probe`). A fall is an early sign of a collapse.",
