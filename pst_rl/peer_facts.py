@@ -9,6 +9,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi, ModelCard, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from jinja2.exceptions import TemplateError
 from transformers import AutoConfig, AutoTokenizer
 
 from pst_rl.model_shape import ModelShape, base_of
@@ -73,7 +74,12 @@ def inspect_peer(model: str, revision: str | None = None) -> PeerFacts:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"Cannot read {model!r}: {str(error).strip().splitlines()[0]}") from error
-    style = PromptFormat.of(tokenizer, "Question: {prompt}\nAnswer:")
+    broken = None
+    try:
+        style = PromptFormat.of(tokenizer, "Question: {prompt}\nAnswer:")
+    except TemplateError as error:
+        broken = f"its chat template fails: {error}"
+        style = PromptFormat(chat=True, system=True, base_template="")
     kind = type(tokenizer).__name__
     if tokenizer.is_fast:
         kind += f" ({type(tokenizer.backend_tokenizer.model).__name__})"
@@ -91,7 +97,9 @@ def inspect_peer(model: str, revision: str | None = None) -> PeerFacts:
         license=license_of(folder / "README.md"),
         revision=weights_fingerprint(folder) if local else folder.name,
     )
-    return replace(facts, notes=tuple(notes(facts)), refusals=tuple(refusals(facts, len(tokenizer))))
+    return replace(
+        facts, notes=tuple(notes(facts)), refusals=(*refusals(facts, len(tokenizer)), *filter(None, [broken]))
+    )
 
 
 def notes(facts: PeerFacts):
@@ -147,8 +155,8 @@ def fetch(model: str, revision: str | None = None, weights: bool = True) -> str:
         raise ValueError(f"Cannot download {model!r}: {advice}.") from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError) as error:
         raise ValueError(
-            f"Cannot download {model!r}: the Hub cannot be reached; run the command again to continue, or give a local "
-            "folder."
+            f"Cannot download {model!r}: the Hub cannot be reached; run the command again to continue, or give a "
+            "local folder."
         ) from error
 
 

@@ -54,6 +54,8 @@ class Peers:
     """Tokens of the longest prompt."""
     max_completion_length: int = 512
     """Tokens of a completion."""
+    gradient_accumulation_steps: int = 8
+    """Above 1, gradients of earlier batches wait beside a later one's activations."""
     gradient_checkpointing: bool = True
     """Compute activations again in the backward pass."""
     bf16: bool = True
@@ -73,7 +75,7 @@ class Peers:
         """Inspects, downloads if asked to, and prints.
 
         Raises:
-            ValueError: No peers, one that cannot be found or read, settings that cannot be; the message says what to do.
+            ValueError: No peers, one that cannot be found or read, settings that cannot be; with what to do.
         """
         if not self.peers:
             raise ValueError("Name at least one peer: a Hub id, a folder, or tiny.")
@@ -123,6 +125,7 @@ class Peers:
             completion_length=self.max_completion_length,
             gradient_checkpointing=self.gradient_checkpointing,
             autocast=self.bf16,
+            accumulates=self.gradient_accumulation_steps > 1,
             reference=self.beta > 0,
             pmi=self.pmi == "on",
         )
@@ -219,6 +222,7 @@ def memory_rows(column: tuple) -> dict[str, str]:
         "sampling": "sampling",
         "scoring": "PMI scoring",
         "activations": "activations",
+        "backward": "backward pass",
         "loss": "loss",
     }
     found = {label: getattr(peer, key) / 2**20 for key, label in labels.items()}

@@ -25,7 +25,7 @@ class Push:
     peers: tuple[str, ...] | None = None
     """Which peers; by default all that were trained."""
     repo_prefix: str | None = None
-    """Repositories are called PREFIX-<peer>, as in org/name-<peer>; by default after the folder, in your name space."""
+    """Repositories are called PREFIX-<peer>, as in org/name-<peer>; default: the folder's name, in your name space."""
     private: bool = False
     """Create the repositories as private ones."""
     checkpoint: str | None = None

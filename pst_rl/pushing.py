@@ -64,7 +64,9 @@ def source_folder(run: Path, checkpoint: str | None) -> Path:
     there = checkpoints_of(run)
     steps = ", ".join(folder.name.removeprefix("checkpoint-") for folder in reversed(there))
     if not there:
-        raise ValueError(f"{str(run)!r} has no checkpoint; leave --checkpoint out to push the models saved at the end.")
+        raise ValueError(
+            f"{str(run)!r} has no checkpoint; leave --checkpoint out to push the models saved at the end."
+        )
     if checkpoint == "last":
         folder, skipped = newest_complete(run)
         if folder is None:
@@ -102,7 +104,9 @@ def trained_peers(run: Path, folder: Path, wanted: Sequence[str] | None = None) 
     """
     there = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and is_model(path)]
     if not there:
-        ways = "push a checkpoint with --checkpoint last" if checkpoints_of(run) else "is it the output folder of a run?"
+        ways = (
+            "push a checkpoint with --checkpoint last" if checkpoints_of(run) else "is it the output folder of a run?"
+        )
         raise ValueError(f"{str(folder)!r} holds no trained peers: {ways}")
     if unknown := sorted(set(wanted or ()) - set(there)):
         raise ValueError(f"No trained peer is called {', '.join(unknown)}; {folder.name} holds {', '.join(there)}.")

@@ -113,8 +113,8 @@ def test_all_peers_are_resident_but_take_turns():
     joint = estimate(shapes, FULL)
     assert joint.resident == sum(e.resident for e in alone)
     assert joint.generation == max(e.generation for e in alone)
-    gradients = sum(peer.gradients for peer in joint.peers)
-    assert joint.update == gradients + max(e.update - e.peers[0].gradients for e in alone)
+    gradients = [peer.gradients for peer in joint.peers]
+    assert joint.update == max(e.update - own for e, own in zip(alone, gradients, strict=True)) + sum(gradients)
 
 
 def test_caches_kept_for_pmi_add_up():
@@ -138,6 +138,12 @@ def test_the_shape_of_a_run_follows_the_configuration(config):
     assert (run.batch, run.generation_rows, run.device) == (16, 16, "cpu")
 
 
+def test_gradients_of_an_earlier_micro_batch_add_up():
+    shape = ModelShape.of(TINY_PEERS["llama"])
+    later, first = (estimate([shape], replace(FULL, accumulates=a)) for a in (True, False))
+    assert first.update < later.update <= first.update + later.peers[0].gradients
+
+
 def test_an_optimizer_that_is_not_known_is_refused(config):
     from trl import ModelConfig
 
@@ -148,7 +154,7 @@ def test_an_optimizer_that_is_not_known_is_refused(config):
 @pytest.mark.parametrize(
     "fields, message",
     [
-        ({"quantization": "nf4"}, "add LoRA"),
+        ({"quantization": "nf4"}, "add --use-peft"),
         ({"lora_rank": 0}, "lora_rank must be at least 1"),
         ({"batch": 0}, "batch must be at least 1"),
     ],
