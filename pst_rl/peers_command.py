@@ -22,8 +22,8 @@ ROOM = 0.9  # of a GPU: the rest is for the CUDA context and fragmentation, whic
 class Peers:
     """Inspect models before training: what they are, whether they differ, how much memory a run needs.
 
-    Reads configuration, tokenizer and card of each; weights are fetched with --download only. The memory options have
-    the names and meanings of the training command's.
+    Reads configuration, tokenizer and card of each; weights are fetched with --download only. The memory options are
+    named as the training command names them.
     """
 
     peers: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PEER [PEER ...]")]
@@ -50,7 +50,7 @@ class Peers:
     """Rows in a forward and backward pass."""
     steps_per_generation: int = 8
     """So many such batches are sampled together."""
-    max_prompt_length: int = 512
+    prompt_length: int = 512
     """Tokens of the longest prompt."""
     max_completion_length: int = 512
     """Tokens of a completion."""
@@ -121,7 +121,7 @@ class Peers:
             optimizer="adamw_8bit" if self.optim == "adamw_8bit" else "adamw",
             batch=self.per_device_train_batch_size,
             generation_rows=self.per_device_train_batch_size * self.steps_per_generation,
-            prompt_length=self.max_prompt_length,
+            prompt_length=self.prompt_length,
             completion_length=self.max_completion_length,
             gradient_checkpointing=self.gradient_checkpointing,
             autocast=self.bf16,

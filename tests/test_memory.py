@@ -107,6 +107,28 @@ def test_a_reference_model_is_held_only_without_lora():
     assert (full.reference, lora.reference) == (full.weights, 0)
 
 
+@pytest.mark.parametrize("lora", [True, False])
+@pytest.mark.parametrize("name", NAMES)
+def test_activations_are_close_to_what_autograd_keeps(name, lora):
+    model = with_lora(load(name)) if lora else load(name)
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor  # held, so that no address is used twice
+        return tensor
+
+    backbone = model.base_model.model.model if lora else model.model
+    mask = torch.ones(2, 64, dtype=torch.long)
+    mask[0, 0] = 0
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        backbone.train()(input_ids=torch.full((2, 64), 5), attention_mask=mask)
+    held = sum(t.untyped_storage().nbytes() for address, t in kept.items() if address not in weights)
+    run = replace(LORA if lora else FULL, prompt_length=32, completion_length=32, gradient_checkpointing=False)
+    run = replace(run, lora_dropout=0.0)
+    assert 0.85 < one(name, run).activations / held < 1.3
+
+
 def test_all_peers_are_resident_but_take_turns():
     shapes = [ModelShape.of(folder) for folder in TINY_PEERS.values()]
     alone = [estimate([shape], FULL) for shape in shapes]

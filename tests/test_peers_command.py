@@ -131,6 +131,15 @@ def test_a_configuration_that_cannot_be_read_is_one_line(peers, copy):
     refused(peers(folder), "Cannot read", "no-such-model")
 
 
+def test_after_an_interruption_the_same_command_goes_on(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pst_rl.peer_facts.inspect_peer", interrupted)
+    assert cli.main(["peers", "tiny", "--download"]) == 130
+    assert "Resume with: pst-rl peers tiny --download\n" in capsys.readouterr().err
+
+
 # With a Hub
 
 
