@@ -70,15 +70,23 @@ def cache_bytes(shape: ModelShape, run: RunShape) -> int:
 # ---- approximate ----
 
 
+def reading_bytes(shape: ModelShape, run: RunShape, rows: int, tokens: int) -> int:
+    """A forward pass without gradients. For each token the feed-forward layer's gate, its activation and up, with LoRA
+    also an adapter's product, and of the residual stream's width its old and new value and those of a norm; for eager
+    attention the scores of one layer, computed and in float32.
+    """
+    vectors = 3 if run.lora_rank is None else 4
+    each = vectors * shape.intermediate * run.width + 4 * shape.hidden * run.weight_width
+    if shape.eager:
+        each += tokens * shape.heads * (4 + run.width)
+    return rows * tokens * each
+
+
 def sampling_bytes(shape: ModelShape, run: RunShape) -> int:
-    """The larger of two moments of `generate`. Reading the prompts: the feed-forward layer's three vectors and two of
-    the residual stream for each token, and the scores of eager attention. Drawing: four float32 vectors over the
+    """The larger of two moments of `generate`: reading the prompts, and drawing, with four float32 vectors over the
     vocabulary for each row (logits, a copy, scaled, probabilities), while one layer's cache is copied to grow.
     """
-    tokens = run.generation_rows * run.prompt_length
-    reading = tokens * (3 * shape.intermediate * run.width + 2 * shape.hidden * run.weight_width)
-    if shape.eager:
-        reading += tokens * run.prompt_length * shape.heads * (4 + run.width)
+    reading = reading_bytes(shape, run, run.generation_rows, run.prompt_length)
     drawing = 16 * run.generation_rows * shape.vocabulary + cache_bytes(shape, run) // shape.layers
     return max(reading, drawing) + head_scratch(shape, run)
 
@@ -93,10 +101,7 @@ def scoring_bytes(shape: ModelShape, run: RunShape) -> int:
     """A forward pass without gradients over `batch` rows, and three tensors of logits for the target's tokens (as
     computed, in float32, and their log-softmax).
     """
-    tokens = run.batch * (run.row + run.target_length)
-    reading = tokens * (3 * shape.intermediate * run.width + 2 * shape.hidden * run.weight_width)
-    if shape.eager:
-        reading += tokens * (run.row + run.target_length) * shape.heads * (4 + run.width)
+    reading = reading_bytes(shape, run, run.batch, run.row + run.target_length)
     logits = run.batch * (run.target_length + 1) * shape.vocabulary * (run.width + 8)
     return max(reading, logits) + head_scratch(shape, run)
 

@@ -45,6 +45,10 @@ def cases(large: str) -> list[Case]:
     plain, stored = {"gradient_checkpointing": False}, {"gradient_checkpointing": True}
     tiny = [str(TINY_PEERS["llama"]), str(TINY_PEERS["gemma2"])]
     found = [Case(m, layout, how) for m in tiny for layout in ("full", "lora") for how in (plain, stored)]
+    qwen = str(TINY_PEERS["qwen2"])
+    found += [
+        Case(qwen, layout, how, rows=12, completion=30) for layout in ("full", "lora") for how in (plain, stored)
+    ]
     half = {"bf16": True}
     ways = [("full", plain), ("full", stored), ("full", stored | half), ("lora", plain), ("lora", stored)]
     ways += [("nf4", stored), ("nf4", stored | half)]

@@ -75,6 +75,19 @@ def test_optimizer_states_and_gradients_are_exact(lora):
     assert (found.gradients, found.optimizer) == (gradients, states)
 
 
+def test_eight_bit_states_are_exact():
+    from bitsandbytes.optim import AdamW8bit
+
+    model = load("llama")
+    optimizer = AdamW8bit(model.parameters())
+    ids = torch.arange(8)[None]
+    model(input_ids=ids, labels=ids).loss.backward()
+    optimizer.step()
+    names = ("state1", "state2", "absmax1", "absmax2")  # the tables qmap1 and qmap2 are shared by all tensors
+    states = nbytes(state[name] for state in optimizer.state.values() for name in names if name in state)
+    assert one("llama", replace(FULL, optimizer="adamw_8bit")).optimizer == states
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("prompt", [6, 300])  # Gemma 2's window is 256
 def test_the_cache_is_exact(name, prompt):
