@@ -14,6 +14,8 @@ import tyro
 from pst_rl.benchmarks.eval_command import Eval
 from pst_rl.coherence.label_command import Label
 from pst_rl.gv_gap.gap_command import GVGap
+from pst_rl.peers_command import Peers
+from pst_rl.push_command import Push
 from pst_rl.report_command import Report
 
 
@@ -29,7 +31,14 @@ class Command(Protocol):
     def run(self) -> None: ...
 
 
-COMMANDS: dict[str, Callable[..., Command]] = {"label": Label, "eval": Eval, "gv-gap": GVGap, "report": Report}
+COMMANDS: dict[str, Callable[..., Command]] = {
+    "label": Label,
+    "eval": Eval,
+    "gv-gap": GVGap,
+    "report": Report,
+    "peers": Peers,
+    "push": Push,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from huggingface_hub.errors import GatedRepoError
 from transformers import AutoConfig, PreTrainedModel
 
 RESERVED_NAMES = {"vote", "pooled_vote", "peers", "aggregate", "rollout"}  # the first part of joint metrics' names
@@ -151,7 +152,8 @@ def check_hub_model(repo: str, spec: PeerSpec) -> None:
         AutoConfig.from_pretrained(repo, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
     except (OSError, ValueError) as error:
         text = f"{error} {error.__cause__}".lower()
-        if "gated" in text or "403" in text:
+        # The Hub's words for a repository that is not there speak of gated ones, too.
+        if isinstance(error.__cause__, GatedRepoError) or "gated" in str(error).lower() or "403" in text:
             advice = (
                 f"the repository is gated: accept its terms at https://huggingface.co/{repo} and run `hf auth login`"
             )

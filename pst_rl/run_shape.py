@@ -1,0 +1,116 @@
+"""The settings of a run that its memory depends on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from trl import ModelConfig
+
+    from pst_rl.config import PSTConfig
+
+WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class RunShape:
+    """The settings that memory depends on; lengths in tokens, rows on one process.
+
+    Attributes:
+        quantization: `"nf4"` for 4-bit weights (bitsandbytes), with `double_quant` for quantized constants.
+        dtype: Of weights that are not quantized; unset: float32, or bfloat16 with quantization, as `PeerSpec`.
+        lora_rank: Rank of the adapters; `None` trains all weights.
+        lora_targets: Names of adapted layers, `("all-linear",)`, or `None` for PEFT's choice.
+        lora_dropout: TRL's default is 0.05; any dropout keeps a mask and a copy of each adapted input.
+        optimizer: `"adamw"`, or `"adamw_8bit"` of bitsandbytes.
+        batch: Rows in one forward and backward pass (`per_device_train_batch_size`).
+        generation_rows: Rows that are sampled together.
+        autocast: `bf16=True` or `fp16=True`: 2-byte activations whatever the weights are.
+        accumulates: Whether an optimizer step has several micro-batches (`gradient_accumulation_steps` above 1).
+        reference: `beta > 0`. A second model where all weights are trained; LoRA needs none.
+        pmi, target_length: Whether PMI is scored, and the tokens of the longest target.
+        keep_caches: `pmi_from_cache`: the keys and values of all peers stay until PMI is known.
+        device: `"cpu"`, or `"cuda"` for any device with Triton: there TRL folds logits without copies.
+    """
+
+    quantization: Literal["none", "nf4"] = "none"
+    double_quant: bool = False
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    lora_rank: int | None = None
+    lora_targets: tuple[str, ...] | None = None
+    lora_dropout: float = 0.05
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    batch: int = 8
+    generation_rows: int = 8
+    prompt_length: int = 256
+    completion_length: int = 256
+    gradient_checkpointing: bool = True
+    autocast: bool = True
+    accumulates: bool = True
+    reference: bool = False
+    pmi: bool = False
+    target_length: int = 16
+    keep_caches: bool = False
+    device: Literal["cuda", "cpu"] = "cuda"
+
+    def __post_init__(self):
+        if self.quantization != "none" and self.lora_rank is None:
+            raise ValueError("Quantized weights cannot be trained: add --use-peft, or leave --load-in-4bit out.")
+        for name in ("batch", "generation_rows", "prompt_length", "completion_length", "target_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.lora_rank is not None and self.lora_rank < 1:
+            raise ValueError(f"lora_rank must be at least 1, got {self.lora_rank}.")
+
+    @classmethod
+    def of(cls, config: PSTConfig, model: ModelConfig, prompt_length: int) -> RunShape:
+        """The shape of a run as the command line describes it.
+
+        Raises:
+            ValueError: An optimizer whose states are not known here, or 8-bit weights.
+        """
+        optimizer = str(getattr(config.optim, "value", config.optim))
+        known = {"adamw_torch": "adamw", "adamw_torch_fused": "adamw"}
+        known |= dict.fromkeys(("adamw_8bit", "adamw_bnb_8bit"), "adamw_8bit")
+        if optimizer not in known:
+            raise ValueError(f"Memory is estimated for {', '.join(known)}, not for optim={optimizer!r}.")
+        if model.load_in_8bit:
+            raise ValueError("Memory is not estimated for 8-bit weights; use load_in_4bit or neither.")
+        targets = model.lora_target_modules
+        return cls(
+            quantization="nf4" if model.load_in_4bit else "none",
+            double_quant=model.use_bnb_nested_quant,
+            lora_rank=model.lora_r if model.use_peft else None,
+            lora_targets=(targets,) if isinstance(targets, str) else targets and tuple(targets),
+            lora_dropout=model.lora_dropout,
+            optimizer=known[optimizer],
+            batch=config.per_device_train_batch_size,
+            generation_rows=config.rows_per_generate
+            or config.per_device_train_batch_size * config.steps_per_generation,
+            prompt_length=prompt_length,
+            completion_length=config.max_completion_length,
+            gradient_checkpointing=config.gradient_checkpointing,
+            autocast=bool(config.bf16 or config.fp16),
+            accumulates=config.gradient_accumulation_steps > 1,
+            reference=config.beta != 0.0,
+            pmi=config.pmi == "on",
+            target_length=config.max_completion_length if config.pmi_target == "response" else 16,
+            keep_caches=config.pmi_from_cache,
+            device="cpu" if config.use_cpu else "cuda",
+        )
+
+    @property
+    def weight_width(self) -> int:
+        """Bytes of an element of weights that are not quantized, and of the residual stream."""
+        return WIDTH[self.dtype or ("bfloat16" if self.quantization == "nf4" else "float32")]
+
+    @property
+    def width(self) -> int:
+        """Bytes of an element that a linear layer computes."""
+        return 2 if self.autocast else self.weight_width
+
+    @property
+    def row(self) -> int:
+        """Tokens of a trained row."""
+        return self.prompt_length + self.completion_length
