@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SAMPLES = 4  # of each peer, for the vote at the start
 FALL = 2.0  # standard errors
+POINTS = 0.012  # of agreement: smaller falls are nothing, however sure
 
 
 class AgreementProbe:
@@ -28,7 +29,7 @@ class AgreementProbe:
     Peers that learn from each other move towards their vote, or stay; a reward that leads away from what they know
     moves them away, whatever else it does. The fall since the best t* is judged in pairs, question by question:
 
-        mean(A_t* - A_t) > 2 sqrt(var(A_t* - A_t) / Q)
+        mean(A_t* - A_t) > max(0.012, 2 sqrt(var(A_t* - A_t) / Q))
 
     Each of these is our choice. No label is read, and the random numbers of the run are left as they were. Every peer
     answers alone, also where it is trained with `context="sequential"`.
@@ -69,7 +70,7 @@ class AgreementProbe:
         self.trainer._record({"peers/probe_agreement": now})
         if errors <= 0:
             self._best = agreement
-        if errors <= FALL:
+        if errors <= FALL or fmean(fell) <= POINTS:
             return None
         return f"agreement with the first vote: {100 * now:.1f} %, {100 * fmean(best):.1f} % before"
 

@@ -1,7 +1,7 @@
 """Is a planted collapse caught before it costs accuracy, and does a healthy run stay without alarms?
 
     python scripts/collapse_study.py                       # docs/results/collapse.*: six runs at five seeds
-    python scripts/collapse_study.py --seeds 100 101 --split validation --docs runs/docs
+    python scripts/collapse_study.py --seeds 100 101 --split validation --docs runs/docs    # to choose thresholds
 
 Each run trains the tiny peers on the demo's questions with the monitor of `pst_rl.collapse` and its probe, and
 measures the greedy accuracy of every peer on held-out questions after every generation batch. Planted are a reward
@@ -63,10 +63,10 @@ def as_number(text: str) -> float | None:
 RUNS = {
     "healthy: majority": ({}, None),
     "healthy: majority, sequential": ({"context": "sequential"}, None),
-    "unstable: majority, hot": (HOT, None),
     "planted: one constant answer": ({}, ConstantAnswer),
-    "planted: one constant answer, hot": (HOT, ConstantAnswer),
     "planted: copying the last peer": (LAST, None),
+    "planted: one constant answer, hot": (HOT, ConstantAnswer),
+    "unstable: majority, hot": (HOT, None),
 }
 
 
@@ -90,7 +90,7 @@ class Accuracy(TrainerCallback):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = study_parser(__doc__, "collapse", "runs", RUNS, questions=600)
+    parser = study_parser(__doc__, "collapse", "runs", RUNS, questions=600, seeds=[5, 6, 7, 8, 9])
     args = parser.parse_args(arguments)
     args.budget = with_changes(BUDGET, args.set)
     args.out = args.out / args.split

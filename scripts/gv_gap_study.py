@@ -138,7 +138,8 @@ def make_job(seed: int, args: argparse.Namespace) -> Job:
         items = load_items(TINY, split=args.split, limit=args.questions)
         cache = Cache(folder / "cache.jsonl")
         found = [gaps(models, before, items, cache, seed, args) for models in (before, after)]
-        return {"seed": seed, "before": found[0], "after": found[1]}
+        accuracy = [greedy(models, items, cache) for models in (before, after)]
+        return {"seed": seed, "before": found[0], "after": found[1], "greedy": accuracy}
 
     def headline(result: dict[str, Any]) -> float:
         own = [mean_of_peers(result[when]["likelihood, self"], "gap") for when in ("before", "after")]
@@ -167,6 +168,15 @@ def gaps(models, frozen, items, cache: Cache, seed: int, args: argparse.Namespac
     return found
 
 
+def greedy(models: dict[str, LanguageModel], items, cache: Cache) -> dict[str, float]:
+    """Share of right greedy answers, by peer."""
+    decoding = Decoding(TINY.max_new_tokens)
+    drawn = {
+        n: draw_samples(m, items, SCORING, decoding, cache, samples=1, batch_size=ROWS) for n, m in models.items()
+    }
+    return {name: fmean(row[0] for row in samples.correct) for name, samples in drawn.items()}
+
+
 def draw(model: LanguageModel, items, cache: Cache, samples: int, seed: int) -> Samples:
     decoding = Decoding(TINY.max_new_tokens, temperature=1.0, seed=seed)
     return draw_samples(model, items, SCORING, decoding, cache, samples=samples, batch_size=ROWS)
@@ -186,12 +196,14 @@ def write_report(args: argparse.Namespace) -> None:
     if not runs:
         return
     rows = [make_row(label, runs) for label in sorted(runs[0]["before"], key=lambda label: ("froz" in label, label))]
+    accuracy = before_and_after([[100 * fmean(own.values()) for own in run["greedy"]] for run in runs])
     settings = {name: getattr(args, name) for name in ("split", "questions", "samples", "quantile", "budget")}
     verifier = json.loads((args.out.parent / "verifier.json").read_text())
     args.docs.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(settings | {"seeds": len(runs), "verifier": verifier, "rows": rows, "runs": runs}, indent=1)
+    shown = {"seeds": len(runs), "verifier": verifier, "greedy": accuracy}
+    text = json.dumps(settings | shown | {"rows": rows, "runs": runs}, indent=1)
     (args.docs / "gv_gap.json").write_text(text + "\n")
-    (args.docs / "gv_gap.md").write_text(markdown(rows, settings, verifier, len(runs)))
+    (args.docs / "gv_gap.md").write_text(markdown(rows, settings | shown))
     plot(rows, args.docs / "gv_gap.png")
     print(f"{len(runs)} seeds in {args.docs / 'gv_gap.md'}")
 
@@ -201,11 +213,7 @@ def make_row(label: str, runs: list[dict]) -> dict[str, Any]:
     row: dict[str, Any] = {"verifier": label}
     for metric in METRICS:
         old, new = ([mean_of_peers(run[when][label], metric) for run in runs] for when in ("before", "after"))
-        change = [b - a for a, b in zip(old, new, strict=True)]
-        row[metric] = {
-            name: {"mean": fmean(values), "ci95": interval(values)}
-            for name, values in (("before", old), ("after", new), ("change", change))
-        }
+        row[metric] = before_and_after([list(pair) for pair in zip(old, new, strict=True)])
         if metric == "gap":
             shares = [100 * (b / a - 1) for a, b in zip(old, new, strict=True)] if min(old) >= 1 else []
             row["gap_change_percent"] = {"mean": fmean(shares), "ci95": interval(shares)} if shares else None
@@ -216,21 +224,30 @@ def make_row(label: str, runs: list[dict]) -> dict[str, Any]:
     return row
 
 
-def markdown(rows: list[dict], settings: dict[str, Any], verifier: dict[str, Any], seeds: int) -> str:
+def before_and_after(pairs: list[list[float]]) -> dict[str, dict]:
+    """Mean and interval over seeds of the value before, after, and of the paired change."""
+    old, new = zip(*pairs, strict=True)
+    change = [b - a for a, b in pairs]
+    named = (("before", list(old)), ("after", list(new)), ("change", change))
+    return {name: {"mean": fmean(values), "ci95": interval(values)} for name, values in named}
+
+
+def markdown(rows: list[dict], settings: dict[str, Any]) -> str:
     cell = lambda value: spread(value["mean"], value["ci95"])  # noqa: E731
     both = lambda value: f"{value['before']['mean']:.1f} -> {value['after']['mean']:.1f}"  # noqa: E731
     first = rows[0]
-    budget = settings["budget"]
+    budget, verifier, accuracy = (settings[name] for name in ("budget", "verifier", "greedy"))
     lines = [
         INTRODUCTION,
         "",
-        f"{seeds} seeds, {budget['max_steps']} updates at learning rate {budget['learning_rate']:g}; "
+        f"{settings['seeds']} seeds, {budget['max_steps']} updates at learning rate {budget['learning_rate']:g}; "
         f"{settings['questions']} questions ({settings['split']} split), {settings['samples']} samples each at "
         f"temperature 1; kept are scores from the {settings['quantile']:g} quantile of a question's samples on, "
         f"equal ones included. The supervised verifier learnt from {verifier['pairs']} different samples; its "
         f"balanced accuracy on samples of other questions is {100 * verifier['balanced_accuracy']:.1f} %.",
         "",
-        f"Accuracy of a sample {both(first['generation'])} ({cell(first['generation']['change'])}), "
+        f"Accuracy of the greedy answer {both(accuracy)} ({cell(accuracy['change'])}), of a sample "
+        f"{both(first['generation'])} ({cell(first['generation']['change'])}), "
         f"pass@{settings['samples']} {both(first['pass'])}, majority@{settings['samples']} {both(first['majority'])}.",
         "",
         "![gaps](gv_gap.png)",

@@ -26,7 +26,8 @@ def gaps(study, gap):
 def report(study, tmp_path):
     def write(*pairs):
         for seed, (before, after) in enumerate(pairs):
-            run = {"seed": seed, "before": gaps(study, before), "after": gaps(study, after)}
+            accuracy = [dict.fromkeys(study.PEERS, value) for value in (0.6, 0.7)]
+            run = {"seed": seed, "before": gaps(study, before), "after": gaps(study, after), "greedy": accuracy}
             (tmp_path / "test").mkdir(exist_ok=True)
             (tmp_path / "test" / f"gv_gap.seed{seed}.json").write_text(json.dumps(run))
         (tmp_path / "verifier.json").write_text(json.dumps({"balanced_accuracy": 0.7, "pairs": 9}))
@@ -43,6 +44,7 @@ def test_changes_are_paired_by_seed(report):
     assert rows[0]["gap"]["change"]["mean"] == pytest.approx(-5)
     assert rows[0]["gap"]["change"]["ci95"] == pytest.approx([-5, -5])
     assert rows[0]["gap_change_percent"]["mean"] == pytest.approx((-50 - 25) / 2)
+    assert "Accuracy of the greedy answer 60.0 -> 70.0 (+10.0" in (docs / "gv_gap.md").read_text()
     assert "| likelihood, self | 65.0 -> 60.0 | -5.0" in (docs / "gv_gap.md").read_text()
     assert (docs / "gv_gap.png").stat().st_size > 1000
 

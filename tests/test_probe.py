@@ -1,5 +1,6 @@
 """The probe: fixed questions, the vote at the start, and when a fall of the agreement with it is one."""
 
+from statistics import fmean
 from types import SimpleNamespace
 
 import pytest
@@ -54,6 +55,17 @@ def test_a_fall_beyond_two_standard_errors_is_named(scripted):
     *before, found = ask(scripted, 0, 3, 8)
     assert before == [None, None]  # 3 of 100: 1.8 standard errors
     assert found == "agreement with the first vote: 92.0 %, 100.0 % before"
+
+
+def test_a_small_fall_is_nothing_however_sure(scripted):
+    trainer, probe = scripted
+    probe._vote, probe._best = [str(q) for q in range(Q)], [1.0] * 50 + [0.02] * 50
+    probe.history = [(0, fmean(probe._best), 0.0)]
+    trainer.measure = lambda *_, **__: Evaluation(("a",) * 100, [[response("no")] * Q] * 100, [], None)
+    assert probe.ask(1) is not None
+    probe._best = [0.01] * Q
+    probe._best[0] = 0.0
+    assert probe.ask(2) is None  # one point, without any doubt
 
 
 def test_the_fall_is_counted_from_the_best_so_far(scripted):
