@@ -52,13 +52,7 @@ def parse(
         ValueError, FileNotFoundError: One line, for anything that cannot be parsed.
         SystemExit: With status 0, after `--help`.
     """
-    quiet_libraries()
-    from trl import ModelConfig  # seconds, so not before they are needed
-
-    from pst_rl.config import PSTConfig
-
     argv = list(sys.argv[1:] if argv is None else argv)
-    hints = {**get_type_hints(ModelConfig), **get_type_hints(PSTConfig), **get_type_hints(script)}
     from_file = read_config(path) if (path := option_value(argv, "config")) else {}
     preset = option_value(argv, "preset") or str(from_file.get("preset") or next(iter(presets)))
     if preset not in presets:
@@ -66,6 +60,13 @@ def parse(
     peers = option_value(argv, "peers") or from_file.get("peers") or presets[preset]["peers"]
     tiny = "tiny" in (peers if isinstance(peers, list) else [peers])
     defaults = dict(presets[preset]) | (dict(tiny_style) if tiny else {})
+
+    quiet_libraries()
+    from trl import ModelConfig  # seconds, so not before it is needed
+
+    from pst_rl.config import PSTConfig
+
+    hints = {**get_type_hints(ModelConfig), **get_type_hints(PSTConfig), **get_type_hints(script)}
     flags = [*as_flags(defaults, hints, "the preset"), *as_flags(from_file, hints, str(path)), *argv]
     return in_one_line(lambda: _parse_flags((script, PSTConfig, ModelConfig), flags, prog))
 
