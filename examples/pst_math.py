@@ -6,8 +6,8 @@
     accelerate launch examples/pst_math.py --preset paper --peers tiny      # the published protocol on the tiny peers
     accelerate launch examples/pst_math.py --peers A B C --dataset my.jsonl --output-dir runs/mine
 
-This is `pst-rl train` in its own lines, to start a script of yours from. All options of `PSTConfig` (a `GRPOConfig`) and
-of TRL's `ModelConfig` are flags; `--config FILE` (YAML or JSON) sets them from a file, and flags override it. Exit
+This is `pst-rl train` in its own lines, to start a script of yours from. All options of `PSTConfig` (a `GRPOConfig`)
+and of TRL's `ModelConfig` are flags; `--config FILE` (YAML or JSON) sets them from a file, and flags override it. Exit
 status: 0 done, 2 bad input, 70 numeric fault, 74 no checkpoint could be written, 130 Ctrl-C, 143 SIGTERM; after the
 last four, the command to go on with is printed.
 """

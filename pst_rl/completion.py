@@ -38,9 +38,7 @@ class Completion:
 
         commands = {**COMMANDS, "train": train_options()}
         try:
-            tyro.extras.subcommand_cli_from_dict(
-                commands, args=["--tyro-print-completion", self.shell], prog="pst-rl"
-            )
+            tyro.extras.subcommand_cli_from_dict(commands, args=["--tyro-print-completion", self.shell], prog="pst-rl")
         except SystemExit as stop:
             return int(stop.code or 0)
 

@@ -87,7 +87,8 @@ def with_file(command: type, path: str | None) -> tuple[Any, list[str]]:
     others = {flag: value for flag, value in options.items() if flag not in positional}
     words = as_flags(others, {flag: _bare(hint) for flag, (_, hint) in known.items()}, str(path))
     values = {
-        name: tyro.cli(_bare(hint), args=_words(options[flag]), prog=str(path)) for flag, (name, hint) in positional.items()
+        name: tyro.cli(_bare(hint), args=_words(options[flag]), prog=str(path))
+        for flag, (name, hint) in positional.items()
     }
     required = [f.name for f in fields(command) if f.default is f.default_factory and f.name not in values]
     return command(**dict.fromkeys(required, tyro.MISSING), **values), words
@@ -96,7 +97,10 @@ def with_file(command: type, path: str | None) -> tuple[Any, list[str]]:
 def _words(value: Any) -> list[str]:
     if isinstance(value, dict):
         return [json.dumps(value)]
-    return [json.dumps(v) if isinstance(v, dict) else str(v) for v in (value if isinstance(value, (list, tuple)) else [value])]
+    return [
+        json.dumps(v) if isinstance(v, dict) else str(v)
+        for v in (value if isinstance(value, (list, tuple)) else [value])
+    ]
 
 
 def _option_hints(command: type) -> dict[str, Any]:

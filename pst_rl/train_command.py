@@ -86,7 +86,7 @@ class TrainRun:
         """
         script = self.arguments.script
         if script.dry_run:
-            from pst_rl.dry_run import plan_training
+            from pst_rl.training_plan import plan_training
 
             print("\n".join(plan_training(self.arguments)))
             return 0
@@ -99,5 +99,13 @@ class TrainRun:
     def command(self) -> list[str]:
         """How this run was started, as far as it can be known."""
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            return ["accelerate", "launch", "--num_processes", os.environ["WORLD_SIZE"], "-m", "pst_rl.cli", *self.words]
+            return [
+                "accelerate",
+                "launch",
+                "--num_processes",
+                os.environ["WORLD_SIZE"],
+                "-m",
+                "pst_rl.cli",
+                *self.words,
+            ]
         return ["pst-rl", *self.words]

@@ -74,9 +74,7 @@ def load_splits(options: TrainOptions) -> tuple[Dataset, Dataset]:
     """The questions to train on, and those to measure on."""
     columns = {"question_column": options.question_column, "answer_column": options.answer_column}
     train, test = (
-        load_questions(
-            options.dataset, split=split, limit=limit, prompt_template=options.prompt_template, **columns
-        )
+        load_questions(options.dataset, split=split, limit=limit, prompt_template=options.prompt_template, **columns)
         for split, limit in (("train", options.train_questions), (options.eval_split, options.test_questions))
     )
     return train, test
