@@ -37,9 +37,9 @@ def main() -> int:
 
     # ---- questions and peers -------------------------------------------------------------------------------------
     try:
-        RunLock(args.output_dir, active=args.should_save).hold()  # one run in a folder, from here to the end
         check_resume(args)
         train, test = load_splits(script)
+        RunLock(args.output_dir, active=args.should_save).hold()  # one run in a folder, from here to the end
         trainer = PSTTrainer(
             named_peers(script.peers),
             args,

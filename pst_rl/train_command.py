@@ -85,13 +85,16 @@ class TrainRun:
             FileNotFoundError, ValueError: For anything that does not fit, before training.
         """
         script = self.arguments.script
+        speed = script.tokens_per_second
+        if speed is not None and not script.dry_run:
+            raise ValueError("--tokens-per-second is for an estimate: add --dry-run.")
+        if speed is not None and speed <= 0:
+            raise ValueError(f"--tokens-per-second must be above 0, got {speed}.")
         if script.dry_run:
             from pst_rl.training_plan import plan_training
 
             print("\n".join(plan_training(self.arguments)))
             return 0
-        if script.tokens_per_second is not None:
-            raise ValueError("--tokens-per-second is for an estimate: add --dry-run.")
         from pst_rl.training import run_training
 
         return run_training(self.arguments, self.command())

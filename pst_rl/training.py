@@ -41,9 +41,9 @@ def run_training(arguments: Arguments, command: list[str]) -> int:
         FileNotFoundError, ValueError: For anything that does not fit, before training.
     """
     script, args, model = arguments.script, arguments.config, arguments.model
-    RunLock(args.output_dir, active=args.should_save).hold()  # one run in a folder, from here to the end
     check_resume(args)
     train, test = load_splits(script)
+    RunLock(args.output_dir, active=args.should_save).hold()  # one run in a folder, from here to the end
     trainer = PSTTrainer(
         named_peers(script.peers),
         args,

@@ -47,17 +47,8 @@ class Steps:
 
     @classmethod
     def of(cls, args: PSTConfig, questions: int, peers: int) -> Steps:
-        """Of a run on so many training questions; a last group that does not fill a batch is left out, as TRL does.
-
-        Raises:
-            ValueError: Fewer questions than a generation batch takes.
-        """
+        """Of a run on so many training questions; those that do not fill a generation batch are left out, as by TRL."""
         together = args.generation_batch_size // args.num_generations
-        if questions < together:
-            raise ValueError(
-                f"A generation batch takes {together} questions, but there are {questions} to train on. Lower "
-                "--per-device-train-batch-size or --steps-per-generation, or raise --num-generations."
-            )
         micro_steps = args.steps_per_generation * args.num_iterations
         steps = args.max_steps
         if steps <= 0:
@@ -195,8 +186,6 @@ def _time(
     seen: Sequence[Prompts],
 ) -> list[str]:
     if tokens_per_second is not None:
-        if tokens_per_second <= 0:
-            raise ValueError(f"--tokens-per-second must be above 0, got {tokens_per_second}.")
         seconds = steps.samples * args.max_completion_length / tokens_per_second
         return [
             f"time        at most {_duration(seconds)} of training at {tokens_per_second:g} completion tokens a "

@@ -143,7 +143,11 @@ def test_help_lists_every_command_and_imports_no_model_library():
 @pytest.mark.parametrize(
     ("name", "options", "wanted"),
     [
-        ("label", {"data": "a.jsonl", "model": "m", "method-options": {"steps": 3}}, {"method_options": '{"steps": 3}'}),
+        (
+            "label",
+            {"data": "a.jsonl", "model": "m", "method-options": {"steps": 3}},
+            {"method_options": '{"steps": 3}'},
+        ),
         ("label", {"data": "a.jsonl", "model": "m", "format": ["sft"], "private": True}, {"private": True}),
         ("eval", {"benchmark": "gsm8k", "samples": 4, "collaborative": False}, {"benchmark": "gsm8k", "samples": 4}),
         ("gv-gap", {"benchmark": "tiny", "judges": ["self"], "threshold": None}, {"judges": ["self"]}),
