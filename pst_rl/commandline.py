@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get
 import tyro
 
 from pst_rl.config_file import as_flags, option_value, read_config
+from pst_rl.exit_status import REFUSED
 
 if TYPE_CHECKING:
     from trl import ModelConfig
@@ -104,9 +105,10 @@ def quiet_libraries() -> None:
 
 
 def fail(error: BaseException) -> int:
-    """Prints an error as one line instead of a traceback; returns the exit status."""
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    return 2
+    """Prints an error as one line (or a line and a list) instead of a traceback; returns the exit status."""
+    first, *items = str(error).split("\n  ")
+    print("\n  ".join([f"error: {' '.join(first.split())}", *items]), file=sys.stderr)
+    return REFUSED
 
 
 def _parse_flags(parts: tuple[type, type, type], flags: list[str], prog: str | None) -> Arguments:

@@ -38,7 +38,8 @@ def read_config(path: str) -> dict[str, Any]:
         text = Path(path).read_text(encoding="utf-8")
         content = json.loads(text) if is_json else yaml.safe_load(text)
     except (json.JSONDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid {'JSON' if is_json else 'YAML'}: {error}") from error
+        why = " ".join(str(error).split())
+        raise ValueError(f"{path} is not valid {'JSON' if is_json else 'YAML'}: {why}") from error
     if not isinstance(content, dict):
         example = '{"learning_rate": 1e-5}' if is_json else "learning_rate: 1.0e-5"
         raise ValueError(f"{path} must hold option names and values, such as `{example}`.")

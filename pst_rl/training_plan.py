@@ -47,7 +47,7 @@ class Steps:
 
     @classmethod
     def of(cls, args: PSTConfig, questions: int, peers: int) -> Steps:
-        """Of a run on so many training questions; those that do not fill a generation batch are left out, as by TRL."""
+        """Of a run on so many training questions; those that do not fill a generation batch are left out."""
         together = args.generation_batch_size // args.num_generations
         micro_steps = args.steps_per_generation * args.num_iterations
         steps = args.max_steps

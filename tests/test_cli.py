@@ -267,3 +267,33 @@ def test_completion_knows_every_option_of_training():
 
     known = {f.name for f in fields(train_options())}
     assert {f.name for part in (PSTConfig, ModelConfig) for f in fields(part) if f.init} <= known
+
+
+# The documentation
+
+PAGE = Path(__file__).parents[1] / "docs" / "commands.md"
+
+
+def documented():
+    blocks = re.findall(r"```bash\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("pst-rl ")]
+
+
+@pytest.mark.parametrize("line", documented())
+def test_documented_commands_parse(line):
+    for name, content in re.findall(
+        r"```(?:yaml|json)\n[#/ ]*([\w-]+\.(?:yaml|json))\n(.*?)```", PAGE.read_text(), re.DOTALL
+    ):
+        Path(name).write_text(content)
+    words = shlex.split(re.split(r" [>#] ?", line)[0])[1:]
+    if "--help" not in words:
+        assert cli.parse(words).run
+
+
+def test_every_command_and_exit_status_is_documented():
+    from pst_rl import exit_status
+
+    text = PAGE.read_text()
+    assert all(f"pst-rl {name}" in text for name in cli.COMMANDS)
+    statuses = [value for name, value in vars(exit_status).items() if name.isupper() and isinstance(value, int)]
+    assert all(re.search(rf"^\| {status} \|", text, re.MULTILINE) for status in statuses)
