@@ -1,6 +1,7 @@
 """The command `pst-rl`: one subcommand for each thing to do."""
 
 import inspect
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from pst_rl.coherence.label_command import Label
 from pst_rl.commandline import fail, in_one_line
 from pst_rl.completion import Completion
 from pst_rl.config_file import option_value, with_file
-from pst_rl.exit_status import DONE, INTERRUPTED, TERMINATED, Terminated, sigterm_raises, status_of
+from pst_rl.exit_status import DONE, INTERRUPTED, OUTPUT_CLOSED, TERMINATED, Terminated, sigterm_raises, status_of
 from pst_rl.gv_gap.gap_command import GVGap
 from pst_rl.peers_command import Peers
 from pst_rl.push_command import Push
@@ -61,6 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return command.run() or DONE
     except SystemExit as stop:  # after --help
         return int(stop.code or DONE)
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at its end
+        return OUTPUT_CLOSED
     except (ValueError, OSError) as error:
         fail(error)
         return status_of(error)

@@ -18,6 +18,8 @@ NOT_WRITTEN = 74
 """What was to be written could not be: the disk is full or broken (EX_IOERR)."""
 INTERRUPTED = 130
 """Ctrl-C (128 + SIGINT)."""
+OUTPUT_CLOSED = 141
+"""Whoever read the output stopped reading, as `| head` does (128 + SIGPIPE)."""
 TERMINATED = 143
 """SIGTERM (128 + SIGTERM)."""
 

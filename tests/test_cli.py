@@ -110,6 +110,13 @@ def _ended_by(number):
     return process.wait(timeout=60), process.stderr.read()
 
 
+def test_a_reader_that_goes_away_is_no_error():
+    code = "import sys; from pst_rl import cli; sys.exit(cli.main(['completion', 'bash']))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert (process.wait(timeout=60), process.stderr.read()) == (141, "")
+
+
 def test_sigterm_still_ends_a_forked_child():
     with sigterm_raises():
         child = os.fork()
