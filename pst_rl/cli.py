@@ -12,7 +12,7 @@ import tyro
 
 from pst_rl.benchmarks.eval_command import Eval
 from pst_rl.coherence.label_command import Label
-from pst_rl.commandline import fail, in_one_line
+from pst_rl.commandline import fail, in_one_line, quiet_bitsandbytes
 from pst_rl.completion import Completion
 from pst_rl.config_file import option_value, with_file
 from pst_rl.exit_status import DONE, INTERRUPTED, OUTPUT_CLOSED, TERMINATED, Terminated, sigterm_raises, status_of
@@ -56,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     command: Command | None = None
+    quiet_bitsandbytes()
     try:
         with sigterm_raises():
             command = parse(argv)

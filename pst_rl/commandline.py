@@ -95,13 +95,17 @@ def _unboxed(text: str) -> str:
 
 def quiet_libraries() -> None:
     """Silences what a person running a script can do nothing about."""
-    # Without the optional `kernels` bitsandbytes is slower on a CPU, and says so whenever it is imported.
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.CRITICAL)
     from transformers.utils.logging import disable_progress_bar
 
+    quiet_bitsandbytes()
     # TRL still uses the older name of this option; transformers warns at each use.
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing` is deprecated", category=FutureWarning)
     disable_progress_bar()  # one bar for each small file read or written
+
+
+def quiet_bitsandbytes() -> None:
+    """Without the optional `kernels` it is slower on a CPU, and says so whenever it is imported."""
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.CRITICAL)
 
 
 def fail(error: BaseException) -> int:
