@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from statistics import median
@@ -113,6 +113,7 @@ def plan_training(arguments: Arguments) -> list[str]:
         f"{written / steps.steps:,.0f}",
         f"measuring   {measured:,} responses more, before and after training",
         f"memory      {_memory(arguments, shapes, _longest(args, seen))}",
+        *_overlong(args, specs, shapes, seen),
         *_time(args, model, script.tokens_per_second, steps, shapes, seen),
     ]
     return lines
@@ -124,6 +125,20 @@ def _after(earlier: Sequence[str], spec: PeerSpec, prompt: Prompt, args: PSTConf
     marks = [f"[what {name} says]" for name in earlier]
     shown = foreign_prompt(form, lambda asked, texts: show_peers(asked, texts, args.peer_template), prompt, marks)
     return read_prompts(spec.model, [shown], args.base_template, **(args.chat_template_kwargs or {})).first
+
+
+def _overlong(
+    args: PSTConfig, names: Iterable[str], shapes: Sequence[ModelShape], seen: Sequence[Prompts]
+) -> list[str]:
+    """A line for each peer with prompts that leave no room for a completion of full length."""
+    lines = []
+    for name, shape, prompts in zip(names, shapes, seen, strict=True):
+        room = shape.context - args.max_completion_length
+        if over := sum(length > room for length in prompts.lengths):
+            lines.append(
+                f"note        {name}: {over:,} prompts are longer than the {room} tokens that its window leaves"
+            )
+    return lines
 
 
 def _longest(args: PSTConfig, seen: Sequence[Prompts]) -> int:
