@@ -15,7 +15,7 @@ from trl import get_peft_config, get_quantization_config
 from pst_rl.commandline import Arguments, check_resume
 from pst_rl.config import PSTConfig
 from pst_rl.dry_run import Prompts, load_tokenizer, read_prompts
-from pst_rl.memory import GIB, ModelShape, RunShape, estimate
+from pst_rl.memory import ModelShape, RunShape, estimate
 from pst_rl.peers import PeerSpec, resolve_peers
 from pst_rl.prompts import Prompt, PromptFormat, foreign_prompt, show_peers
 from pst_rl.scheme import check_scheme, make_aggregator, make_providers, mix_rewards
@@ -24,6 +24,7 @@ from pst_rl.training import load_splits, named_peers
 if TYPE_CHECKING:
     from trl import ModelConfig
 
+GIB = 2**30
 SHOWN_ANSWER = 32  # tokens that an earlier peer's answer is taken to add to a prompt; our choice
 
 
