@@ -1,22 +1,30 @@
-"""From the command line to a configuration: a preset, a YAML file and flags, in that order, the last word winning."""
+"""From the command line to a training run's configuration: a preset, a file and flags, the last word winning."""
 
-import difflib
+from __future__ import annotations
+
+import contextlib
+import io
 import json
+import logging
 import sys
 import types
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import tyro
-import yaml
-from transformers.utils.logging import disable_progress_bar
-from trl import ModelConfig
 
-from pst_rl.checkpoints import checkpoints_of
-from pst_rl.config import PSTConfig
+from pst_rl.config_file import as_flags, option_value, read_config
+from pst_rl.exit_status import REFUSED
+
+if TYPE_CHECKING:
+    from trl import ModelConfig
+
+    from pst_rl.config import PSTConfig
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -33,57 +41,93 @@ def parse(
     presets: Mapping[str, Mapping[str, Any]],
     tiny_style: Mapping[str, Any],
     argv: Sequence[str] | None = None,
+    prog: str | None = None,
 ) -> Arguments:
     """Parses `argv` (default: the process's) over a script dataclass, [`PSTConfig`] and [`~trl.ModelConfig`].
 
-    The options of `--preset` come first, those of `--config FILE.yaml` next, and flags override both. Where the peers
-    are the embedded `tiny` ones, `tiny_style` (prompt and answer formats they were pretrained on) joins the preset.
-    Options that take a dict are given as JSON. A misspelt option is answered with the nearest one.
+    The options of `--preset` come first, those of `--config FILE` (YAML or JSON) next, and flags override both. Where
+    the peers are the embedded `tiny` ones, `tiny_style` (prompt and answer formats they were pretrained on) joins the
+    preset. Options that take a dict are given as JSON. A misspelt option is answered with the nearest one.
 
     Raises:
-        SystemExit: With status 2 and one message for anything that cannot be parsed.
+        ValueError, FileNotFoundError: One line, for anything that cannot be parsed.
+        SystemExit: With status 0, after `--help`.
     """
-    quiet_libraries()
     argv = list(sys.argv[1:] if argv is None else argv)
+    from_file = read_config(path) if (path := option_value(argv, "config")) else {}
+    preset = option_value(argv, "preset") or str(from_file.get("preset") or next(iter(presets)))
+    if preset not in presets:
+        raise ValueError(f"Unknown preset {preset!r}; choose one of {', '.join(presets)}.")
+    peers = option_value(argv, "peers") or from_file.get("peers") or presets[preset]["peers"]
+    tiny = "tiny" in (peers if isinstance(peers, list) else [peers])
+    defaults = dict(presets[preset]) | (dict(tiny_style) if tiny else {})
+
+    quiet_libraries()
+    from trl import ModelConfig  # seconds, so not before it is needed
+
+    from pst_rl.config import PSTConfig
+
     hints = {**get_type_hints(ModelConfig), **get_type_hints(PSTConfig), **get_type_hints(script)}
+    flags = [*as_flags(defaults, hints, "the preset"), *as_flags(from_file, hints, str(path)), *argv]
+    return in_one_line(lambda: _parse_flags((script, PSTConfig, ModelConfig), flags, prog))
+
+
+def in_one_line(parsed: Callable[[], T]) -> T:
+    """What a call of tyro gives; the box that it draws around a mistake becomes the one line of a `ValueError`."""
+    said = io.StringIO()
     try:
-        from_file = read_yaml(path) if (path := option_value(argv, "config")) else {}
-        preset = option_value(argv, "preset") or from_file.get("preset") or next(iter(presets))
-        if preset not in presets:
-            raise ValueError(f"Unknown preset {preset!r}; choose one of {', '.join(presets)}.")
-        peers = option_value(argv, "peers") or from_file.get("peers") or presets[preset]["peers"]
-        peers = peers if isinstance(peers, str) else peers[0]
-        defaults = dict(presets[preset]) | (dict(tiny_style) if peers == "tiny" else {})
-        flags = [*as_flags(defaults, hints, "the preset"), *as_flags(from_file, hints, str(path)), *argv]
-        return _parse_flags(script, flags)
-    except (ValueError, OSError) as error:
-        raise SystemExit(fail(error)) from error
+        with contextlib.redirect_stderr(said):
+            found = parsed()
+    except SystemExit as stop:
+        if stop.code:
+            raise ValueError(_unboxed(said.getvalue())) from None
+        raise
+    sys.stderr.write(said.getvalue())  # a warning of a library
+    return found
+
+
+def _unboxed(text: str) -> str:
+    """tyro's message in one line, without its title and the box around it (drawn with blanks in some locales)."""
+    lines = [line.strip("│╭╮╰╯─ ") for line in text.splitlines()]
+    title, *message = [line for line in lines if line.strip("-")]
+    return " ".join(" ".join(message).split())
 
 
 def quiet_libraries() -> None:
     """Silences what a person running a script can do nothing about."""
+    from transformers.utils.logging import disable_progress_bar
+
+    quiet_bitsandbytes()
     # TRL still uses the older name of this option; transformers warns at each use.
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing` is deprecated", category=FutureWarning)
     disable_progress_bar()  # one bar for each small file read or written
 
 
+def quiet_bitsandbytes() -> None:
+    """Without the optional `kernels` it is slower on a CPU, and says so whenever it is imported."""
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.CRITICAL)
+
+
 def fail(error: BaseException) -> int:
-    """Prints an error as one message instead of a traceback; returns the exit status."""
-    print(f"error: {error}", file=sys.stderr)
-    return 2
+    """Prints an error as one line (or a line and a list) instead of a traceback; returns the exit status."""
+    first, *items = str(error).split("\n  ")
+    print("\n  ".join([f"error: {' '.join(first.split())}", *items]), file=sys.stderr)
+    return REFUSED
 
 
-def _parse_flags(script: type, flags: list[str]) -> Arguments:
+def _parse_flags(parts: tuple[type, type, type], flags: list[str], prog: str | None) -> Arguments:
     flat = tyro.conf.OmitArgPrefixes
+    script, config, model = parts
 
-    def arguments(script: flat[script], config: flat[PSTConfig], model: flat[ModelConfig]) -> Arguments:
+    def arguments(script: flat[script], config: flat[config], model: flat[model]) -> Arguments:
         return Arguments(script, config, model)
 
     arguments.__doc__ = script.__doc__
+    arguments.__annotations__ = dict(zip(("script", "config", "model"), (flat[part] for part in parts), strict=True))
     registry = tyro.constructors.ConstructorRegistry()
     registry.primitive_rule(json_rule)
     with registry:
-        return tyro.cli(arguments, args=flags, config=(tyro.conf.AvoidSubcommands,))
+        return tyro.cli(arguments, args=flags, prog=prog, config=(tyro.conf.AvoidSubcommands,))
 
 
 def json_rule(info: Any) -> Any:
@@ -120,6 +164,8 @@ def check_resume(config: PSTConfig) -> None:
     Raises:
         FileNotFoundError: There is no such checkpoint.
     """
+    from pst_rl.checkpoints import checkpoints_of
+
     wanted = config.resume_from_checkpoint
     if wanted is None or str(wanted).lower() == "auto":
         return
@@ -130,50 +176,3 @@ def check_resume(config: PSTConfig) -> None:
     elif not Path(wanted, "trainer_state.json").is_file():
         advice = f"there is: {', '.join(map(str, reversed(there)))}" if there else f"{config.output_dir!r} holds none"
         raise FileNotFoundError(f"{wanted!r} is no checkpoint; {advice}.")
-
-
-def option_value(argv: Sequence[str], name: str) -> str | None:
-    """The (last) value given for `--name` on the command line, before anything is parsed."""
-    value = None
-    for i, word in enumerate(argv):
-        if word == f"--{name}" and i + 1 < len(argv):
-            value = argv[i + 1]
-        elif word.startswith(f"--{name}="):
-            value = word.split("=", 1)[1]
-    return value
-
-
-def read_yaml(path: str) -> dict[str, Any]:
-    """A configuration file: option names and values."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"The configuration file {path!r} does not exist.")
-    try:
-        content = yaml.safe_load(Path(path).read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold option names and values, such as `learning_rate: 1.0e-5`.")
-    return {str(key).replace("-", "_"): value for key, value in content.items()}
-
-
-def as_flags(options: Mapping[str, Any], hints: Mapping[str, Any], source: str) -> list[str]:
-    """Options as command-line words.
-
-    >>> as_flags({"peers": ["a", "b"], "use_peft": True}, {"peers": list[str], "use_peft": bool}, "x")
-    ['--peers', 'a', 'b', '--use-peft']
-    """
-    flags: list[str] = []
-    for name, value in options.items():
-        if name not in hints:
-            near = difflib.get_close_matches(name, hints, n=1)
-            raise ValueError(f"Unknown option {name!r} in {source}{f'; did you mean {near[0]!r}?' if near else '.'}")
-        flag = "--" + name.replace("_", "-")
-        if hints[name] is bool:
-            flags.append(flag if value else "--no-" + name.replace("_", "-"))
-        elif isinstance(value, dict):
-            flags += [flag, json.dumps(value)]
-        elif isinstance(value, (list, tuple)):
-            flags += [flag, *map(str, value)]
-        else:
-            flags += [flag, str(value)]
-    return flags

@@ -68,8 +68,8 @@ class RichProgress(TrainerCallback):
             self.bar.stop()
             self.bar = None
 
-    def stopped(self, reason: str, argv: list[str]) -> None:
-        """Before the program ends early: says why, what is kept, and how to go on."""
+    def stopped(self, reason: str, command: list[str]) -> None:
+        """Before the program ends early: says why, what is kept, and how to go on with `command`, the one that ran."""
         self.on_train_end(None, None, None)
         if not self.main:
             return
@@ -77,8 +77,8 @@ class RichProgress(TrainerCallback):
         if checkpoint is None:
             self.console.print(f"{reason}: no checkpoint yet, nothing to resume from.", soft_wrap=True)
         else:
-            command = shlex.join([*argv, "--resume-from-checkpoint", str(checkpoint)])
-            self.console.print(f"{reason.rstrip('.')}. Resume with:\n  accelerate launch {command}", soft_wrap=True)
+            again = shlex.join([*command, "--resume-from-checkpoint", str(checkpoint)])
+            self.console.print(f"{reason.rstrip('.')}. Resume with:\n  {again}", soft_wrap=True)
 
 
 def show_progress(trainer: JointTrainer) -> RichProgress:

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 import pytest
 from examples_loader import script_arguments
 
-from pst_rl.commandline import as_flags, option_value, parse, read_yaml
+from pst_rl.commandline import parse
+from pst_rl.config_file import as_flags, option_value, read_config
 from pst_rl.presets import PRESETS, TINY_STYLE
 
 
@@ -44,14 +45,13 @@ def parsed(tmp_path):
 
 
 @pytest.fixture
-def refused(parsed, capsys):
-    """`refused(*flags, file=None)`: the message of a command line that ends with status 2."""
+def refused(parsed):
+    """`refused(*flags, file=None)`: the message about a command line that cannot be used."""
 
     def build(*flags, file=None):
-        with pytest.raises(SystemExit) as stop:
+        with pytest.raises((ValueError, FileNotFoundError)) as refusal:
             parsed(*flags, file=file)
-        assert stop.value.code == 2
-        return capsys.readouterr().err
+        return str(refusal.value)
 
     return build
 
@@ -198,7 +198,15 @@ def test_flags_are_written_as_one_would_type_them():
 
 def test_a_file_holds_names_and_values(tmp_path):
     (tmp_path / "a.yaml").write_text("max-steps: 3\nloss_type: grpo\n")
-    assert read_yaml(str(tmp_path / "a.yaml")) == {"max_steps": 3, "loss_type": "grpo"}
+    assert read_config(str(tmp_path / "a.yaml")) == {"max_steps": 3, "loss_type": "grpo"}
+
+
+def test_a_json_file_is_read_as_json(tmp_path):
+    (tmp_path / "a.json").write_text('{\n\t"max-steps": 3, "learning_rate": 1e-5}')
+    assert read_config(str(tmp_path / "a.json")) == {"max_steps": 3, "learning_rate": 1e-5}
+    (tmp_path / "a.json").write_text("max_steps: 3")
+    with pytest.raises(ValueError, match="not valid JSON"):
+        read_config(str(tmp_path / "a.json"))
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -1,6 +1,7 @@
 """The examples, run as a user runs them, at the smallest size."""
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,8 +16,8 @@ SMALL = """--per-device-train-batch-size 8 --steps-per-generation 1 --num-genera
     --test-questions 8 --pooled-questions 4 --pooled-samples 2 --logging-steps 1 --train-questions 40""".split()
 
 
-def start(folder, *flags):
-    command = [sys.executable, str(EXAMPLES / "pst_math.py"), *SMALL, "--output-dir", str(folder), *flags]
+def start(*words):
+    command = [sys.executable, *words]
     # A shell's background jobs ignore Ctrl-C, and so would what they start.
     heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
@@ -25,7 +26,8 @@ def start(folder, *flags):
 def test_the_demo_leaves_results_a_plot_and_three_loadable_peers(tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    process = start(tmp_path, "--max-steps", "2", "--log-completions")
+    flags = ["--output-dir", str(tmp_path), "--max-steps", "2", "--log-completions"]
+    process = start(str(EXAMPLES / "pst_math.py"), *SMALL, *flags)
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors[-2000:]
     results = json.loads((tmp_path / "results.json").read_text())
@@ -42,19 +44,22 @@ def test_the_demo_leaves_results_a_plot_and_three_loadable_peers(tmp_path):
 
 
 def test_interrupted_run_says_how_to_resume_and_resumes(tmp_path):
-    process = start(tmp_path, "--max-steps", "40", "--save-steps", "1")
+    flags = ["--output-dir", str(tmp_path), "--max-steps", "40", "--save-steps", "1"]
+    process = start("-m", "pst_rl.cli", "train", *SMALL, *flags)
     deadline = time.time() + 240
     while not list(tmp_path.glob("checkpoint-*/trainer_state.json")) and time.time() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "--resume-from-checkpoint" in output
-    done = int(sorted(tmp_path.glob("checkpoint-*"))[-1].name.split("-")[1])
-    again = start(tmp_path, "--max-steps", str(done + 1), "--resume-from-checkpoint", "last")
+    command = shlex.split(output.splitlines()[-1])
+    done = int(command[-1].rsplit("-", 1)[1])
+    assert command[:2] == ["pst-rl", "train"] and command[-2] == "--resume-from-checkpoint"
+    again = start("-m", "pst_rl.cli", *command[1:], "--max-steps", str(done + 1))
     output, errors = again.communicate(timeout=300)
     assert again.returncode == 0, errors[-2000:]
     assert f"step {done + 1}/{done + 1}" in output
+    assert json.loads((tmp_path / "results.json").read_text())["config"]["max_steps"] == done + 1
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,8 @@ class Questions:
     """Weights' dtype, such as bfloat16; by default float32 on a CPU, else as they are stored."""
     load_in_4bit: bool = False
     """Load the weights in 4 bits (NF4)."""
+    dry_run: bool = False
+    """Show the first prompt of each peer and count what would be asked; load no weights."""
 
     resume_flag: ClassVar[str] = ""  # the same command goes on from its cache
 
@@ -107,6 +109,19 @@ class Questions:
 
         return LanguageModel.load(path, name, self.dtype, self.load_in_4bit)
 
+    def plan(self, benchmark: Benchmark, items: Sequence[Item], peers: dict[str, str], each: int) -> list[str]:
+        """What a dry run prints, for `each` responses to a question."""
+        from pst_rl.benchmarks.model import BASE_TEMPLATE
+        from pst_rl.dry_run import read_prompts
+
+        asked = [[{"role": "user", "content": item.shown}] for item in items]
+        lines = []
+        for name, path in peers.items():
+            lines += [f"---- {name}: {path}", str(read_prompts(path, asked, BASE_TEMPLATE)), ""]
+        room, total = self.decoding(benchmark, True).max_new_tokens, len(items) * each * len(peers)
+        lines += [f"{len(items)} questions x {each} responses x {len(peers)} peers, up to {room} tokens each"]
+        return [*lines, f"at most {total * room:,} tokens written, fewer where the cache has them"]
+
 
 @dataclass
 class Eval(Questions):
@@ -130,8 +145,6 @@ class Eval(Questions):
     """Folder of results.json, responses.jsonl and the cache."""
     cache: str | None = None
     """The cache; by default cache.jsonl in the output folder."""
-    dry_run: bool = False
-    """Show the first prompt of each peer and count what would be asked; load no weights."""
 
     def run(self) -> None:
         """Does it all.
@@ -153,7 +166,8 @@ class Eval(Questions):
         if earlier and earlier["questions"] != known["questions"]:
             compare(earlier, known, self.compare)  # raises
         if self.dry_run:
-            print("\n".join(self._plan(benchmark, items, peers)))
+            each = 1 + self.samples + (self.collaborative and len(peers) > 1)
+            print("\n".join(self.plan(benchmark, items, peers, each)))
             return
         folder = Path(self.output_dir)
         cache = Cache(Path(self.cache) if self.cache else folder / "cache.jsonl")
@@ -207,27 +221,6 @@ class Eval(Questions):
                 in_turn = ask_in_turn(models, shown, greedy, cache, peer_template=template, **options)
         names = [model.name for model in models]
         return Responses(alone, samples, dict(zip(names, in_turn, strict=False)))
-
-    def _plan(self, benchmark: Benchmark, items: Sequence[Item], peers: dict[str, str]) -> list[str]:
-        from transformers import AutoTokenizer
-
-        from pst_rl.benchmarks.model import BASE_TEMPLATE
-        from pst_rl.prompts import PromptFormat
-
-        lines = []
-        for name, path in peers.items():
-            tokenizer = AutoTokenizer.from_pretrained(path)
-            prompt = PromptFormat.of(tokenizer, BASE_TEMPLATE).adapt([{"role": "user", "content": items[0].shown}])
-            text = (
-                prompt
-                if isinstance(prompt, str)
-                else tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
-            )
-            lengths = [len(tokenizer(item.shown)["input_ids"]) for item in items]
-            lines += [f"{name}: {path}", text, f"questions of {min(lengths)} to {max(lengths)} tokens", ""]
-        each = 1 + self.samples + (self.collaborative and len(peers) > 1)
-        room = self.decoding(benchmark, True).max_new_tokens
-        return [*lines, f"{len(items)} questions x {each} responses x {len(peers)} peers, up to {room} tokens each"]
 
 
 def quiet() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pst_rl.coherence.language_model import LanguageModelPredictor
 
 # Options that may differ between a run and its resumption: they change neither the search nor its labels.
-_FREE = ("resume", "formats", "push_to_hub", "private", "output_dir", "seeds")
+_FREE = ("resume", "formats", "push_to_hub", "private", "output_dir", "seeds", "dry_run")
 SETTINGS = "label.json"
 
 
@@ -53,6 +53,8 @@ class Label:
     """Data set repository (owner/name) to push the files and the card to."""
     private: bool | None = None
     """Whether a repository that is created is private."""
+    dry_run: bool = False
+    """Show the first prompt and count claims and tokens; load no weights, write nothing."""
 
     # ---- claims ----
     form: Literal["claims", "responses", "comparisons"] = "claims"
@@ -131,6 +133,9 @@ class Label:
         check_formats(claims, self.formats)
         check_spec(PeerSpec(self.model))
         options = self._method_options()
+        if self.dry_run:
+            print("\n".join(self._plan(claims)))
+            return
         settings = self._settings(claims)
         folder = self._folder(settings)
         from pst_rl.coherence import card  # only now, as it loads PEFT
@@ -164,6 +169,18 @@ class Label:
             return claims_from_comparisons(self.data, **shared, **by_form)
         columns = ("claim_column", "group_column", "gold_column", "answer_column")
         return load_claims(self.data, **shared, **{name: getattr(self, name) for name in columns})
+
+    def _plan(self, claims: Claims) -> list[str]:
+        from pst_rl.dry_run import Prompts, load_tokenizer
+
+        lengths = [len(ids) for ids in load_tokenizer(self.model)(list(claims.prompts))["input_ids"]]
+        words = ", ".join(f"{n}: {w}" for n, w in zip(claims.label_names, claims.label_words, strict=True))
+        return [
+            str(Prompts(claims.prompts[0], tuple(lengths))),
+            f"read after it: {words}",
+            f"{len(claims)} claims, {len(claims.problem.constraints)} rules between them; all in one context: "
+            f"{sum(lengths):,} tokens. Seeds: {len(self.seeds)}, method: {self.method}",
+        ]
 
     # ---- the search ----
 

@@ -74,6 +74,11 @@ class GVGap(Questions):
         earlier = read_results(self.compare) if self.compare else None
         if earlier and earlier["questions"] != known["questions"]:
             compare(earlier, known, self.compare)  # raises
+        if self.dry_run:
+            print("\n".join(self.plan(benchmark, items, peers, self.samples)))
+            scored = len(items) * len(peers) * self.samples
+            print(f"{scored:,} responses to score by each verifier: {', '.join(self.verifiers)}")
+            return
         trained = {name: load_verifier(name) for name in self.verifiers if name not in JUDGED}
 
         folder = Path(self.output_dir)
