@@ -1,6 +1,6 @@
 """Griffe extension: our docstrings in the form that mkdocstrings reads.
 
-Four habits are translated: [`Name`] is a link to the name's entry, `a, b: text` documents two parameters with one text,
+Four habits are translated: [`Name`] links to the name's entry, `a, b: text` documents two parameters with one text,
 `> Parameters that control X` opens a group of parameters, and `>>>` begins a block of code.
 """
 

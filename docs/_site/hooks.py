@@ -22,19 +22,19 @@ def outside(markdown: str, folder: Path) -> dict[str, Path]:
 
 
 def page_name(file: Path) -> str:
-    return f"source/{file.relative_to(ROOT)}.md".replace("README.md.md", "readme.md").replace(".md.md", ".md")
+    return f"source/{file.relative_to(ROOT)}.md"
 
 
 def as_page(file: Path) -> str:
+    """The page of a file outside docs/; its own links into docs/ lead there."""
+    up = "../" * page_name(file).count("/")
     if file.suffix == ".ipynb":
         from nbconvert import MarkdownExporter
 
         text, resources = MarkdownExporter().from_filename(file)
         for name, picture in resources["outputs"].items():
             text = text.replace(f"({name})", f"(data:image/png;base64,{b64encode(picture).decode()})")
-        return text
-    if file.suffix == ".md":
-        return file.read_text()
+        return text.replace("](../docs/", f"]({up}")
     name = file.relative_to(ROOT)
     return f"# {file.name}\n\n`{name}`\n\n````{LANGUAGES[file.suffix]}\n{file.read_text()}\n````\n"
 
