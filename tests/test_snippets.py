@@ -107,12 +107,18 @@ class Parsed(BaseException):
     """Raised in the place of running, once the command's own parser has accepted it."""
 
 
+def expanded(word):
+    """`a/{b,c}` as a shell expands it; JSON is none of it."""
+    found = re.fullmatch(r"([\w./]*)\{([\w,]+)\}", word)
+    return [found[1] + part for part in found[2].split(",")] if found else [word]
+
+
 def commands():
     for name, page in PAGES.items():
         for block in blocks(page, "bash"):
             block = re.sub(r"^(.*)<<'END'\n.*?^END$", r"\1", block, flags=re.DOTALL | re.MULTILINE)
             for line in block.replace("\\\n", " ").splitlines():
-                if words := shlex.split(line, comments=True):
+                if words := [word for raw in shlex.split(line, comments=True) for word in expanded(raw)]:
                     yield pytest.param(words, id=f"{name}: {' '.join(words)[:70]}")
 
 
