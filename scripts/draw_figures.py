@@ -68,7 +68,7 @@ def training() -> None:
         ("questions", "no labels", "prompts", STAGE),
         ("rollout", "every peer answers, G times", "Rollout: text, tokens", PEERS),
         ("answers", "found in the text, made canonical", "Group: all peers, equal everywhere", STAGE),
-        ("aggregate", "a vote, a likelihood, a last word", "Target for each sample, or none", STAGE),
+        ("aggregate", "a vote, a likelihood, a last word", "Target per sample, or none", STAGE),
         ("rewards", "agreement, confidence, prediction", "Rewards", STAGE),
         ("weights", "PMI of response and aggregate, or 1", "Weights", STAGE),
         ("peer updates", "each peer by TRL's own GRPO", "", PEERS),

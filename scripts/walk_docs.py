@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+CAPTURE = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
 
 
 def blocks(page: Path) -> list[str]:
@@ -45,14 +46,7 @@ def walk(page: Path, folder: Path) -> list[dict]:
         before = f". {environment}\n" if environment.exists() else ""
         script = f"{before}{command}\nstatus=$?\nexport -p > {environment}\nexit $status\n"
         begin = time.perf_counter()
-        done = subprocess.run(
-            ["bash", "-c", script],
-            cwd=folder,
-            env=outside,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        done = subprocess.run(["bash", "-c", script], cwd=folder, env=outside, text=True, **CAPTURE)
         seconds = time.perf_counter() - begin
         lines = done.stdout.strip().splitlines()
         steps.append({"command": command, "status": done.returncode, "seconds": round(seconds, 1), "last": lines[-3:]})

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pst_rl import AGGREGATORS, REWARDS
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
@@ -35,6 +37,13 @@ def test_every_page_is_in_the_navigation():
     navigation = named_in(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
     pages = [str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")]
     assert sorted(page for page in navigation if not page.startswith("source/")) == sorted(pages)
+
+
+def test_every_scheme_is_in_the_list_of_schemes():
+    listed = (DOCS / "schemes" / "README.md").read_text()
+    names = [f'aggregator="{name}"' for name in AGGREGATORS] + [f'rewards=["{name}"]' for name in REWARDS]
+    elsewhere = {'rewards=["matches_aggregate"]', 'aggregator="supervised_gold"'}  # of every vote; as a reward
+    assert [name for name in names if name not in listed and name not in elsewhere] == []
 
 
 def public_modules():

@@ -96,6 +96,7 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
     assert all(cell["outputs"] for cell in cells[1:]), "store the notebook with its outputs"
     for i, cell in enumerate(cells):
         source = "".join(cell["source"]).replace("max_steps=8", "max_steps=1").replace("limit=150", "limit=12")
+        source = source.replace("train_batch_size=96", "train_batch_size=16")
         exec(compile(source, f"cell {i}", "exec"), names)
     assert len(names["logs"]) == 1
 
