@@ -9,6 +9,7 @@ import re
 import runpy
 import shlex
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ STAND_INS = {  # what a page names and is not here -> an embedded model, or its 
 }
 RUN_ELSEWHERE = {"docs/extending.md": "tests/test_extending.py"}
 PARSE_ARGS = argparse.ArgumentParser.parse_args
-OTHER_PROGRAMS = {"pip", "hf", "git", "cd", "cat", "source", "mkdir", "eval"}
+OTHER_PROGRAMS = {"pip", "hf", "git", "cd", "cat", "source", "mkdir", "eval", "echo"}
 
 
 def blocks(page, language):
@@ -119,12 +120,19 @@ def commands():
         for block in blocks(page, "bash"):
             block = re.sub(r"^(.*)<<'END'\n.*?^END$", r"\1", block, flags=re.DOTALL | re.MULTILINE)
             for line in block.replace("\\\n", " ").splitlines():
-                if words := [word for raw in shlex.split(line, comments=True) for word in expanded(raw)]:
-                    yield pytest.param(words, id=f"{name}: {' '.join(words)[:70]}")
+                words = [word for raw in shlex.split(line, comments=True) for word in expanded(raw)]
+                words = list(takewhile(lambda word: word not in ("|", ">", ">>"), words))
+                if words:
+                    yield pytest.param(page, words, id=f"{name}: {' '.join(words)[:70]}")
+
+
+def printed_files(page):
+    """The files that a page prints, each under its name: (name, text)."""
+    return re.findall(r"^`([\w.-]+)`:\n\n```\w+\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture
-def parsers(monkeypatch):
+def parsers(monkeypatch, tmp_path):
     """Every parser that a command may use ends with `Parsed`, or with its own error."""
 
     def stop_after(parse):
@@ -139,26 +147,29 @@ def parsers(monkeypatch):
     monkeypatch.setattr(tyro, "cli", stop_after(tyro.cli))
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop_after(PARSE_ARGS))
     monkeypatch.syspath_prepend(ROOT / "scripts")
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(tmp_path)
 
 
 def read_script(path, flags, monkeypatch):
     """Starts a script up to where its flags are read; one that reads none is not started, and takes none."""
-    if not re.search(r"argparse|tyro|parse\(", Path(path).read_text()):
+    script = ROOT / path
+    if not re.search(r"argparse|tyro|parse\(", script.read_text()):
         assert flags == []
         return
     monkeypatch.setattr(sys, "argv", [path, *flags])
     with pytest.raises(Parsed):
-        runpy.run_path(path, run_name="__main__")
+        runpy.run_path(str(script), run_name="__main__")
 
 
-@pytest.mark.parametrize("words", commands())
-def test_printed_commands_parse(words, parsers, monkeypatch):
+@pytest.mark.parametrize(("page", "words"), commands())
+def test_printed_commands_parse(page, words, parsers, monkeypatch):
+    for name, text in printed_files(page):
+        Path(name).write_text(text)
     while re.fullmatch(r"[A-Z_]+=\S+", words[0]):
         words = words[1:]
     program, *rest = words
     if program == "make":
-        assert re.search(rf"^{rest[0]}:", Path("Makefile").read_text(), re.MULTILINE)
+        assert re.search(rf"^{rest[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
     elif program == "pst-rl":
         with pytest.raises(Parsed):
             pst_rl.cli.main(rest)
