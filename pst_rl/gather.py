@@ -62,7 +62,7 @@ def gather_group(request: GatherRequest) -> Group:
 
 
 def gather_responses(rollouts: list[Rollout], chains: int, keep_token_ids: bool = False) -> Responses:
-    """The responses of all processes, [peer][question][chain], from this process's rollouts, one per peer."""
+    """The responses of all processes, `[peer][question][chain]`, from this process's rollouts, one per peer."""
     local = [[_response(rollout, i, keep_token_ids) for rollout in rollouts] for i in range(len(rollouts[0].texts))]
     rows = gather_object(local)
     return tuple(

@@ -29,6 +29,7 @@ class PeerSpec:
         revision: Hub revision.
         trust_remote_code: Off unless asked for here. It runs code from the model's repository.
         processing_class: Tokenizer; loaded with the model if unset.
+        model_init_kwargs: Further keyword arguments of `from_pretrained`; they win over the above.
     """
 
     model: str | PreTrainedModel

@@ -75,6 +75,8 @@ class PSTTrainer(JointTrainer):
             Defaults for all peers; a [`PeerSpec`] overrides them.
         processing_classes (`dict`, *optional*):
             Tokenizers by peer name.
+        callbacks, optimizers:
+            As in [`~transformers.Trainer`]; there is one optimizer for all peers.
         weight_function (`Callable`, *optional*):
             Maps PMI / tau to weights, element-wise; defaults to 2 sigmoid(-z).
 

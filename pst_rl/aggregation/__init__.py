@@ -24,6 +24,7 @@ AGGREGATORS = {
     "debate": Debate,
     "supervised_gold": SupervisedGoldTarget,
 }
+"""The aggregators by name; add your own."""
 
 __all__ = [
     "AGGREGATORS",

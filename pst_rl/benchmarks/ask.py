@@ -21,7 +21,7 @@ def ask(
     batch_size: int = 16,
     report: Report = lambda rows: None,
 ) -> list[list[Completion]]:
-    """`copies` responses to each prompt, [prompt][copy]; those in the cache are not made again.
+    """`copies` responses to each prompt, `[prompt][copy]`; those in the cache are not made again.
 
     Prompts of like length share a batch. A batch is sampled from a seed of its own, made of the keys of its rows, so
     an interrupted run goes on to the same samples.
@@ -54,7 +54,7 @@ def ask_in_turn(
     batch_size: int = 16,
     report: Report = lambda rows: None,
 ) -> list[list[Completion]]:
-    """Collaborative inference: each model reads the responses of those before it, [model][question]."""
+    """Collaborative inference: each model reads the responses of those before it, `[model][question]`."""
     said: list[list[Completion]] = []
     for model in models:
         room = model.window - decoding.max_new_tokens

@@ -99,6 +99,7 @@ def measure_discussion(
     Greedy throughout; the first answers are the same in all settings. Labels only score.
 
     Args:
+        trainer: Holds the peers, trained or not.
         dataset: Questions with a label column.
         learners: Peers to measure; default those that are trained.
         turns, stance, rollout: As in [`discuss`].

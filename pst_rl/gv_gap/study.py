@@ -64,7 +64,7 @@ def score_samples(
     batch_size: int = 16,
     report: Report = lambda rows: None,
 ) -> list[list[float]]:
-    """The verifiers' mean score of each sample, [question][sample]."""
+    """The verifiers' mean score of each sample, `[question][sample]`."""
     flat = [case for row in samples.cases for case in row]
     columns = [verify(verifier, flat, cache, batch_size, report) for verifier in verifiers]
     means = iter([fmean(scores) for scores in zip(*columns, strict=True)])

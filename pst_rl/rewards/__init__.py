@@ -32,6 +32,7 @@ REWARDS = {
     "random": RandomReward,
     "supervised_gold": SupervisedGold,
 }
+"""The reward providers by name; add your own."""
 
 __all__ = [
     "REWARDS",
