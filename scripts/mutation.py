@@ -8,7 +8,8 @@ A mutant changes one place: a comparison, an arithmetic or logical operator, a c
 a keyword argument. Each runs in a process of its own, forked from one that has already imported torch and TRL and
 collected the tests, in which the module under test is replaced by its changed source. Tests stop at the first
 failure; a mutant that computes far longer than the unchanged code is killed, too. Times are those of the processor, so
-that other work on the machine neither kills a mutant nor leaves out a test.
+that other work on the machine neither kills a mutant nor leaves out a test. Each verdict is kept in `--out`, by the
+changed source and the tests, so that the same command goes on after an interruption.
 """
 
 import argparse
@@ -197,8 +198,8 @@ def replace_module(module: str, source: str) -> None:
 class Mutating:
     """A pytest plugin: once the tests are collected, each mutant runs them in a process of its own."""
 
-    def __init__(self, module: str, jobs: int):
-        self.module, self.jobs = module, jobs
+    def __init__(self, module: str, jobs: int, out: Path):
+        self.module, self.jobs, self.out = module, jobs, out
         self.planted = list(mutants(module))
         self.alive: list[bool] = []
         self.seconds = 0.0
@@ -215,8 +216,20 @@ class Mutating:
         self.seconds = sum(seconds for seconds, _ in fast)
         limit = int(5 * self.seconds + 10)
         with ThreadPoolExecutor(self.jobs) as pool:
-            self.alive = list(pool.map(lambda mutant: self._forked(items, mutant.source, limit), self.planted))
+            for lives in pool.map(lambda mutant: self._verdict(items, mutant, limit), self.planted):
+                self.alive.append(lives)
+                done, left = len(self.alive), sum(self.alive)
+                print(f"\r{self.module}: {done} of {len(self.planted)}, {left} live", end="", file=sys.stderr)
+        print(file=sys.stderr)
         return True
+
+    def _verdict(self, items: list, mutant: Mutant, limit: int) -> bool:
+        """Whether the mutant lives: known from an earlier call, or tried now."""
+        tests = "".join((ROOT / "tests" / f"{name}.py").read_text() for name in TESTS[self.module])
+        kept = self.out / f"{hashlib.sha256((mutant.source + tests).encode()).hexdigest()[:24]}.json"
+        if not kept.is_file():
+            kept.write_text(json.dumps(self._forked(items, mutant.source, limit)))
+        return json.loads(kept.read_text())
 
     def _forked(self, items: list, source: str | None, limit: int, times: Path | None = None) -> bool:
         """Whether the tests pass with this source of the module, within so many seconds of the processor."""
@@ -262,7 +275,9 @@ def main() -> int:
     parser.add_argument("--modules", nargs="*", default=list(TESTS), choices=list(TESTS), help="what is changed")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--report", type=Path, default=REPORT, help="page of results; they are kept beside it in JSON")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "mutation", help="folder of single verdicts")
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     os.chdir(ROOT)
     os.environ |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     import pytest
@@ -271,7 +286,7 @@ def main() -> int:
     known = json.loads(kept.read_text()) if kept.is_file() else {}
     for module in args.modules:
         files = [f"tests/{name}.py" for name in TESTS[module]]
-        plugin = Mutating(module, args.jobs)
+        plugin = Mutating(module, args.jobs, args.out)
         with redirect_stdout(io.StringIO()) as said:
             pytest.main(["-x", "-p", "no:cacheprovider", *files], plugins=[plugin])
         if not plugin.alive:
