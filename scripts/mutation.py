@@ -2,6 +2,7 @@
 
     python scripts/mutation.py                              # all modules; writes docs/results/mutation.md and .json
     python scripts/mutation.py --modules weights --jobs 2   # one of them, in two processes; the others' results stay
+    python scripts/mutation.py --survivors                  # only what lived the last time, against new tests
     python scripts/mutation.py --modules                    # the page again, from the results that are there
 
 A mutant changes one place: a comparison, an arithmetic or logical operator, a constant, a condition, a returned value,
@@ -198,9 +199,8 @@ def replace_module(module: str, source: str) -> None:
 class Mutating:
     """A pytest plugin: once the tests are collected, each mutant runs them in a process of its own."""
 
-    def __init__(self, module: str, jobs: int, out: Path):
-        self.module, self.jobs, self.out = module, jobs, out
-        self.planted = list(mutants(module))
+    def __init__(self, module: str, planted: list[Mutant], jobs: int, out: Path):
+        self.module, self.planted, self.jobs, self.out = module, planted, jobs, out
         self.alive: list[bool] = []
         self.seconds = 0.0
 
@@ -273,6 +273,7 @@ def main() -> int:
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--modules", nargs="*", default=list(TESTS), choices=list(TESTS), help="what is changed")
+    parser.add_argument("--survivors", action="store_true", help="only the mutants that lived the last time")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--report", type=Path, default=REPORT, help="page of results; they are kept beside it in JSON")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "mutation", help="folder of single verdicts")
@@ -286,19 +287,23 @@ def main() -> int:
     known = json.loads(kept.read_text()) if kept.is_file() else {}
     for module in args.modules:
         files = [f"tests/{name}.py" for name in TESTS[module]]
-        plugin = Mutating(module, args.jobs, args.out)
+        planted = chosen = list(mutants(module))
+        if args.survivors and known.get(module, {}).get("source") == digest(module):
+            lived = [tuple(survivor) for survivor in known[module]["survivors"]]
+            chosen = [mutant for mutant in planted if (mutant.line, mutant.change) in lived]
+        plugin = Mutating(module, chosen, args.jobs, args.out)
         with redirect_stdout(io.StringIO()) as said:
             pytest.main(["-x", "-p", "no:cacheprovider", *files], plugins=[plugin])
-        if not plugin.alive:
+        if len(plugin.alive) < len(chosen):
             print(f"error: the tests of {module} could not be run\n{said.getvalue()}", file=sys.stderr)
             return 2
         left = [mutant for mutant, lives in zip(plugin.planted, plugin.alive, strict=True) if lives]
         known[module] = {
-            "planted": len(plugin.planted),
+            "planted": len(planted),
             "survivors": [(m.line, m.change) for m in left],
             "source": digest(module),
         }
-        print(f"{module}: {len(left)} of {len(plugin.planted)} live; the tests take {plugin.seconds:.1f} s")
+        print(f"{module}: {len(left)} of {len(planted)} live; the tests take {plugin.seconds:.1f} s")
         for mutant in left:
             print(f"  line {mutant.line}: {mutant.change}", flush=True)
         kept.write_text(json.dumps(known, indent=1) + "\n")

@@ -62,7 +62,7 @@ def test_the_scale_starts_at_the_first_deviation_and_follows_slowly():
     scale = RunningScale()
     assert scale.update("a", torch.tensor([0.0, 4.0])) == 2.0
     assert scale.update("a", torch.tensor([0.0, 6.0])) == pytest.approx(math.sqrt(0.9 * 4 + 0.1 * 9))
-    assert scale.update("b", torch.tensor([0.0, 2.0])) == 1.0
+    assert scale.update("b", torch.tensor([0.0, 1.0])) == 0.5
 
 
 @pytest.mark.parametrize("pmi", [[], [3.0], [3.0, 3.0]])
@@ -175,7 +175,7 @@ def test_several_rewards_count_by_their_weights(weights, vary):
 
 
 def test_a_sample_that_some_provider_scores_is_active_and_counts_by_what_scored_it():
-    first = rewards([[[1.0, 1.0], [0.0, 1.0]]])
+    first = rewards([[[1.0, 1.0], [0.0, 3.0]]])
     second = rewards([[[0.0, 5.0], [0.0, 0.0]]], [[[False, True], [True, True]]])
     active = active_samples([first, second], [1.0, 1.0], settings())
     assert active.tolist() == [[[False, False], [True, True]]]
@@ -283,6 +283,7 @@ def test_the_question_is_the_prompt_that_was_answered_or_the_plain_one(scene, sc
     rollouts = [
         replace(rollout, prompt_ids=[ids] * 4) for rollout, ids in zip(request.rollouts, answered, strict=True)
     ]
+    request.active[2, 1, 1] = False  # nothing precedes its answer, so its context is the prompt alone
     weights.pmi(replace(request, rollouts=rollouts))
     assert any(context in answered for _, context, _ in scored) is asked
 
