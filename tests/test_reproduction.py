@@ -22,7 +22,11 @@ LINES = [
 def test_a_script_takes_the_flags_that_are_printed(line):
     _, script, *words = shlex.split(line)
     source = (ROOT / script).read_text()
-    assert [word for word in words if word.startswith("--") and f'add_argument("{word}"' not in source] == []
+    for name in re.findall(r"^from (\w+) import", source, re.MULTILINE):  # options that studies share
+        shared = ROOT / "scripts" / f"{name}.py"
+        source += shared.read_text() if shared.is_file() else ""
+    flags = [word for word in words if word.startswith("--")]
+    assert [flag for flag in flags if f'"{flag}"' not in source and f'"{flag[2:]}"' not in source] == []
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("pst-rl")])
