@@ -1,21 +1,27 @@
 """Mutation testing of the code that turns votes into gradients: small faults are planted, and a test must notice each.
 
-    python scripts/mutation.py                              # all modules; writes docs/results/mutation.md
-    python scripts/mutation.py --modules votes --jobs 2     # one of them, in two processes
+    python scripts/mutation.py                              # all modules; writes docs/results/mutation.md and .json
+    python scripts/mutation.py --modules weights --jobs 2   # one of them, in two processes; the others' results stay
+    python scripts/mutation.py --survivors                  # only what lived the last time, against new tests
+    python scripts/mutation.py --modules                    # the page again, from the results that are there
 
 A mutant changes one place: a comparison, an arithmetic or logical operator, a constant, a condition, a returned value,
 a keyword argument. Each runs in a process of its own, forked from one that has already imported torch and TRL and
 collected the tests, in which the module under test is replaced by its changed source. Tests stop at the first
-failure; a mutant that takes far longer than the unchanged code is killed, too.
+failure; a mutant that computes far longer than the unchanged code is killed, too. Times are those of the processor, so
+that other work on the machine neither kills a mutant nor leaves out a test. Each verdict is kept in `--out`, by the
+changed source and the tests, so that the same command goes on after an interruption.
 """
 
 import argparse
 import ast
 import copy
+import hashlib
 import importlib
 import io
 import json
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -29,7 +35,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "docs" / "results" / "mutation.md"
-SLOWEST_TEST = 4.0  # seconds
+SLOWEST_TEST = 4.0  # seconds of the processor
+PATIENCE = 20  # wall time a process may take for each second it may compute
 TESTS = {  # module -> the tests that answer for it, fast ones first
     "aggregation/votes": ("test_votes_and_shares", "test_aggregation"),
     "weights": ("test_weights",),
@@ -47,6 +54,13 @@ EXPLAINED = {
     + "no sum of weights lies on the bound exactly",
     ("aggregation/votes", "`confidence[:, q].nan_to_num(nan=0.0)` -> `confidence[:, q].nan_to_num()`"): SAME
     + "0 is the default",
+    ("objectives", "`torch.ones(len(weights), dtype=torch.bool)` -> `torch.ones(len(weights))`"): SAME
+    + "only a factor where every peer is updated, and 1.0 is that factor as well",
+    ("weights", "`pmi.numel() > 1` -> `pmi.numel() >= 1`"): SAME + "one value has no variance",
+    (
+        "weights",
+        "`not self.config.pmi_from_cache or scorer != p` -> `not self.config.pmi_from_cache and scorer != p`",
+    ): SAME + "without the option no keys and values are kept, and with it the responder is the only scorer",
     ("turn_credit", "`advantages.nan_to_num(nan=0.0)` -> `advantages.nan_to_num()`"): SAME + "0 is the default",
     ("mixing", "`len(factors) - 1` -> `len(factors) + 1`"): SAME + "the place is never beyond the last factor",
     ("mixing", "`len(f) > 1` -> `len(f) >= 1`"): SAME + "one factor has no points between",
@@ -185,9 +199,8 @@ def replace_module(module: str, source: str) -> None:
 class Mutating:
     """A pytest plugin: once the tests are collected, each mutant runs them in a process of its own."""
 
-    def __init__(self, module: str, jobs: int):
-        self.module, self.jobs = module, jobs
-        self.planted = list(mutants(module))
+    def __init__(self, module: str, planted: list[Mutant], jobs: int, out: Path):
+        self.module, self.planted, self.jobs, self.out = module, planted, jobs, out
         self.alive: list[bool] = []
         self.seconds = 0.0
 
@@ -195,24 +208,37 @@ class Mutating:
         """Times each test on the unchanged code, then runs the mutants against the tests, the fastest first."""
         with tempfile.TemporaryDirectory() as folder:
             times = Path(folder, "times")
-            if not self._forked(session.items, None, 600, times):
+            if not self._forked(session.items, None, 300, times):
                 raise SystemExit(f"error: the tests of {self.module} fail without any mutant")
             cost = [float(line) for line in times.read_text().split()]
         fast = sorted((seconds, i) for i, seconds in enumerate(cost) if seconds <= SLOWEST_TEST)
         items = [session.items[i] for _, i in fast]
         self.seconds = sum(seconds for seconds, _ in fast)
-        limit = 5 * self.seconds + 10
+        limit = int(5 * self.seconds + 10)
         with ThreadPoolExecutor(self.jobs) as pool:
-            self.alive = list(pool.map(lambda mutant: self._forked(items, mutant.source, limit), self.planted))
+            for lives in pool.map(lambda mutant: self._verdict(items, mutant, limit), self.planted):
+                self.alive.append(lives)
+                done, left = len(self.alive), sum(self.alive)
+                print(f"\r{self.module}: {done} of {len(self.planted)}, {left} live", end="", file=sys.stderr)
+        print(file=sys.stderr)
         return True
 
-    def _forked(self, items: list, source: str | None, timeout: float, times: Path | None = None) -> bool:
-        """Whether the tests pass with this source of the module."""
+    def _verdict(self, items: list, mutant: Mutant, limit: int) -> bool:
+        """Whether the mutant lives: known from an earlier call, or tried now."""
+        tests = "".join((ROOT / "tests" / f"{name}.py").read_text() for name in TESTS[self.module])
+        kept = self.out / f"{hashlib.sha256((mutant.source + tests).encode()).hexdigest()[:24]}.json"
+        if not kept.is_file():
+            kept.write_text(json.dumps(self._forked(items, mutant.source, limit)))
+        return json.loads(kept.read_text())
+
+    def _forked(self, items: list, source: str | None, limit: int, times: Path | None = None) -> bool:
+        """Whether the tests pass with this source of the module, within so many seconds of the processor."""
         begin, child = time.perf_counter(), os.fork()
         if child == 0:
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))  # a loop without end is killed by the system
             self._run(items, source, times)
         while not (ended := os.waitpid(child, os.WNOHANG))[0]:
-            if time.perf_counter() - begin > timeout:
+            if time.perf_counter() - begin > PATIENCE * limit:
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
                 return False
@@ -229,9 +255,9 @@ class Mutating:
                 replace_module(self.module, source)
             session, cost = items[0].session, []
             for item, following in zip(items, [*items[1:], None], strict=True):
-                begin = time.perf_counter()
+                begin = time.process_time()
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-                cost.append(time.perf_counter() - begin)
+                cost.append(time.process_time() - begin)
                 if session.testsfailed:
                     os._exit(1)
             if times:
@@ -246,38 +272,55 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--modules", nargs="+", default=list(TESTS), choices=list(TESTS), help="what is changed")
+    parser.add_argument("--modules", nargs="*", default=list(TESTS), choices=list(TESTS), help="what is changed")
+    parser.add_argument("--survivors", action="store_true", help="only the mutants that lived the last time")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--json", type=Path, help="file in which the results of several calls are kept")
-    parser.add_argument("--report", type=Path, default=REPORT, help="page of results, of what is in --json too")
+    parser.add_argument("--report", type=Path, default=REPORT, help="page of results; they are kept beside it in JSON")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "mutation", help="folder of single verdicts")
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     os.chdir(ROOT)
     os.environ |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     import pytest
 
-    known = json.loads(args.json.read_text()) if args.json and args.json.is_file() else {}
+    kept = args.report.with_suffix(".json")
+    known = json.loads(kept.read_text()) if kept.is_file() else {}
     for module in args.modules:
         files = [f"tests/{name}.py" for name in TESTS[module]]
-        plugin = Mutating(module, args.jobs)
+        planted = chosen = list(mutants(module))
+        if args.survivors and known.get(module, {}).get("source") == digest(module):
+            lived = [tuple(survivor) for survivor in known[module]["survivors"]]
+            chosen = [mutant for mutant in planted if (mutant.line, mutant.change) in lived]
+        plugin = Mutating(module, chosen, args.jobs, args.out)
         with redirect_stdout(io.StringIO()) as said:
             pytest.main(["-x", "-p", "no:cacheprovider", *files], plugins=[plugin])
-        if not plugin.alive:
+        if len(plugin.alive) < len(chosen):
             print(f"error: the tests of {module} could not be run\n{said.getvalue()}", file=sys.stderr)
             return 2
         left = [mutant for mutant, lives in zip(plugin.planted, plugin.alive, strict=True) if lives]
-        known[module] = {"planted": len(plugin.planted), "survivors": [(m.line, m.change) for m in left]}
-        print(f"{module}: {len(left)} of {len(plugin.planted)} live; the tests take {plugin.seconds:.1f} s")
+        known[module] = {
+            "planted": len(planted),
+            "survivors": [(m.line, m.change) for m in left],
+            "source": digest(module),
+        }
+        print(f"{module}: {len(left)} of {len(planted)} live; the tests take {plugin.seconds:.1f} s")
         for mutant in left:
             print(f"  line {mutant.line}: {mutant.change}", flush=True)
-        if args.json:
-            args.json.write_text(json.dumps(known, indent=1))
+        kept.write_text(json.dumps(known, indent=1) + "\n")
     args.report.write_text(markdown(known))
     return 0
 
 
+def digest(module: str) -> str:
+    """Tells whether a module has changed since it was tested."""
+    return hashlib.sha256((ROOT / "pst_rl" / f"{module}.py").read_bytes()).hexdigest()[:16]
+
+
 def markdown(known: dict[str, dict]) -> str:
     """The page of results."""
+    known = {name: known[name] for name in TESTS if name in known}
     missing = [name for name in TESTS if name not in known]
+    changed = [name for name, found in known.items() if found["source"] != digest(name)]
     dead = {name: found["planted"] - len(found["survivors"]) for name, found in known.items()}
     total = sum(found["planted"] for found in known.values())
     lines = [
@@ -286,8 +329,9 @@ def markdown(known: dict[str, dict]) -> str:
         "Written by `python scripts/mutation.py`; do not edit. What it means: [hostile text](../trust-text.md).",
         "",
         f"{sum(dead.values())} of {total} mutants killed ({100 * sum(dead.values()) / total:.1f} %). "
-        f"Tests that take more than {SLOWEST_TEST:g} s are left out.",
+        f"Tests that take more than {SLOWEST_TEST:g} s of the processor are left out.",
         *([f"Not run yet: {', '.join(f'`{name}.py`' for name in missing)}."] if missing else []),
+        *([f"Changed since it was run: {', '.join(f'`{name}.py`' for name in changed)}."] if changed else []),
         "",
         "| module | mutants | killed | |",
         "| --- | --- | --- | --- |",

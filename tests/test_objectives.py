@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers import chat, group, response, scripted, targets
 
-from pst_rl.objectives import UpdateRequest, check_discussion, make_update, target_ids
+from pst_rl.objectives import UpdateRequest, check_discussion, discussed, make_update, target_ids
 from pst_rl.records import Rewards, Target, Weights
 
 QUESTIONS = ["What is 28+47?", "What is 2+3?"]
@@ -117,6 +117,20 @@ def test_a_process_takes_its_own_rows():
 def test_a_peer_is_not_updated_where_it_spoke_last(index, weights):
     update = an_update(index=index, order=((0, 1), (1, 0)), update_last_peer=False)
     assert update.weights.tolist() == weights
+
+
+def test_the_last_of_three_speakers_is_meant():
+    update = an_update(index=1, order=((0, 1, 2), (2, 0, 1)), update_last_peer=False)
+    assert update.weights.tolist() == [0.5, 1.5, 0.0, 0.0]
+
+
+def test_each_sample_of_a_question_is_taught_after_another_turn():
+    turns = tuple(SimpleNamespace(start=start) for start in (2, 4, 6))
+    rollout = SimpleNamespace(completion_ids=[list(range(8))] * 3, turns=[turns] * 3)
+    batch = group([[["1"] * 3, ["2"] * 3]])
+    for offset in (0, 3):
+        request = UpdateRequest(stub(), 0, batch, {}, None, rollout, offset)
+        assert list(map(len, discussed(request))) == [2, 4, 6]
 
 
 # The aggregate's response in the peer's own tokens

@@ -8,7 +8,7 @@ from helpers import chat, group, logprobs_by_hand, response, scripted, targets
 
 from pst_rl.prompts import show_peers
 from pst_rl.records import Rewards
-from pst_rl.weights import PMIRequest, PMIWeights, RunningScale, active_samples, sigmoid_weight
+from pst_rl.weights import PMIRequest, PMIWeights, RunningScale, _log_mean_exp, active_samples, sigmoid_weight
 
 QUESTIONS = ["What is 28+47?", "What is 2+3?"]
 TEXTS = [  # [peer][row]; two chains of each question
@@ -59,10 +59,10 @@ def test_the_weight_falls_from_two_to_zero_as_pmi_rises():
 
 
 def test_the_scale_starts_at_the_first_deviation_and_follows_slowly():
-    scale = RunningScale(decay=0.9)
+    scale = RunningScale()
     assert scale.update("a", torch.tensor([0.0, 4.0])) == 2.0
-    assert scale.update("a", torch.tensor([0.0, 2.0])) == pytest.approx(math.sqrt(0.9 * 4 + 0.1 * 1))
-    assert scale.update("b", torch.tensor([0.0, 2.0])) == 1.0
+    assert scale.update("a", torch.tensor([0.0, 6.0])) == pytest.approx(math.sqrt(0.9 * 4 + 0.1 * 9))
+    assert scale.update("b", torch.tensor([0.0, 1.0])) == 0.5
 
 
 @pytest.mark.parametrize("pmi", [[], [3.0], [3.0, 3.0]])
@@ -174,6 +174,13 @@ def test_several_rewards_count_by_their_weights(weights, vary):
     assert active_samples(both, weights, settings()).all().item() is vary
 
 
+def test_a_sample_that_some_provider_scores_is_active_and_counts_by_what_scored_it():
+    first = rewards([[[1.0, 1.0], [0.0, 3.0]]])
+    second = rewards([[[0.0, 5.0], [0.0, 0.0]]], [[[False, True], [True, True]]])
+    active = active_samples([first, second], [1.0, 1.0], settings())
+    assert active.tolist() == [[[False, False], [True, True]]]
+
+
 @pytest.mark.parametrize(
     "field", [{"objective": "weighted_sft"}, {"multi_objective_aggregation": "normalize_then_sum"}]
 )
@@ -252,6 +259,55 @@ def test_own_samples_compare_each_chains_target_under_all_chains(scene):
     assert weights.pmi(request)[0, 0].tolist() == pytest.approx(by_hand, abs=1e-4)
 
 
+def test_each_chains_own_target_is_scored_under_its_own_response_alone(scene, scored):
+    made = [[["75", "65"], ["5", "5"]]] * 3
+    weights, request = scene(made, pmi_marginal="unconditional")
+    engine = weights.engines[0]
+    question = engine.prompt_ids(chat(QUESTIONS[0]))
+    by_hand = []
+    for answer, reasoning in zip(["75", "65"], REASONING[0][:2], strict=True):
+        target = engine.text_ids(f" #### {answer}")
+        given, alone = (
+            sum(logprobs_by_hand(engine.model, context, target))
+            for context in (question + engine.text_ids(reasoning), question)
+        )
+        by_hand.append(given - alone)
+    assert weights.pmi(request)[0, 0].tolist() == pytest.approx(by_hand, abs=1e-4)
+    assert len(scored) == 3 * 4 * 2  # each row's own target, with and without its response
+
+
+@pytest.mark.parametrize(("conditioning", "asked"), [("own_reasoning", True), ("in_prompt", False)])
+def test_the_question_is_the_prompt_that_was_answered_or_the_plain_one(scene, scored, conditioning, asked):
+    weights, request = scene(pmi_marginal="unconditional", pmi_conditioning=conditioning)
+    answered = [engine.prompt_ids(chat("What is 9+9?")) for engine in weights.engines]
+    rollouts = [
+        replace(rollout, prompt_ids=[ids] * 4) for rollout, ids in zip(request.rollouts, answered, strict=True)
+    ]
+    request.active[2, 1, 1] = False  # nothing precedes its answer, so its context is the prompt alone
+    weights.pmi(replace(request, rollouts=rollouts))
+    assert any(context in answered for _, context, _ in scored) is asked
+
+
+@pytest.mark.parametrize("switches", [{}, {"pmi_reduction": "per_token"}, {"pmi_marginal": "unconditional"}], ids=str)
+def test_pmi_from_the_samplings_cache_is_that_from_token_ids(trainer, tiny, monkeypatch, switches):
+    from pst_rl import weights as module
+
+    joint = trainer({"llama": tiny["llama"]}, shared_prefill=True, pmi_from_cache=True, **switches)
+    engine, pairs, score = joint.engines[0], [], module.sum_logprobs_from_cache
+    monkeypatch.setattr(
+        module, "sum_logprobs_from_cache", lambda engine, new, size: pairs.extend(new) or score(engine, new, size)
+    )
+    rollout = engine.answer([chat(question) for question in QUESTIONS for _ in range(2)])
+    made = [[response(None, text) for text in rollout.texts[i : i + 2]] for i in (0, 2)]
+    batch = group([made], prompts=tuple(map(chat, QUESTIONS)), targets=targets(TARGETS[:1]))
+    request = PMIRequest(batch, [rollout], 0, torch.ones(batch.shape, dtype=torch.bool), shown)
+    from_cache = joint.pmi_weights.pmi(request)
+    assert [len(pair) for pair in pairs] == [4] * 4  # every one with its cache
+    engine.live.clear()
+    assert torch.allclose(from_cache, joint.pmi_weights.pmi(request), atol=1e-2)
+    assert [len(pair) for pair in pairs[4:]] == [2] * 4
+
+
 @pytest.fixture
 def scored(monkeypatch):
     """The (engine, context, target) of everything the PMI stage has scored."""
@@ -292,6 +348,27 @@ def test_a_chain_without_a_target_is_not_scored_itself(scene):
     pmi = weights.pmi(request)
     assert torch.isnan(pmi[:, 0, 1]).all()
     assert torch.isfinite(pmi[:, 0, 0]).all()
+
+
+def test_an_inactive_sample_has_no_pmi_though_its_target_was_scored_for_another(scene):
+    weights, request = scene()
+    request.active[:, 0, 1] = False
+    pmi = weights.pmi(request)
+    assert torch.isnan(pmi[:, 0, 1]).all() and torch.isfinite(pmi[:, 0, 0]).all()
+
+
+def test_a_target_without_text_has_no_pmi(scene):
+    weights, request = scene(pmi_target="response")
+    silent = replace(request.group.targets[0][0][0], text=None)
+    batch = replace(request.group, targets=(((silent,) * 2, request.group.targets[0][1]),) * 3)
+    pmi = weights.pmi(replace(request, group=batch))
+    assert torch.isnan(pmi[:, 0]).all() and torch.isfinite(pmi[:, 1]).all()
+
+
+def test_the_marginal_is_a_mean_over_the_responses_that_have_a_probability():
+    nan = float("nan")
+    assert _log_mean_exp([math.log(0.2), nan, math.log(0.4)]) == pytest.approx(math.log(0.3))
+    assert math.isnan(_log_mean_exp([nan, -math.inf]))
 
 
 def test_a_process_scores_its_own_rows_where_the_complete_batch_expects_them(scene, monkeypatch):

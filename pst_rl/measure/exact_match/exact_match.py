@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import datasets
 import evaluate
 
 from pst_rl.answers import find_answer, is_correct
+from pst_rl.measure.module_info import answers_info
 
 _DESCRIPTION = """
 The share of responses whose final answer equals the gold answer. The answer is read out of the response (boxed, after
@@ -34,16 +34,7 @@ class ExactMatch(evaluate.Metric):
     """exact_match = (1/n) sum_i is_correct(prediction_i, reference_i), parsed = (1/n) sum_i [answer found in i]."""
 
     def _info(self) -> evaluate.MetricInfo:
-        text = datasets.Value("string")
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation="",
-            inputs_description=_INPUTS,
-            features=[
-                datasets.Features({"predictions": text, "references": datasets.Sequence(text)}),
-                datasets.Features({"predictions": text, "references": text}),
-            ],
-        )
+        return answers_info(_DESCRIPTION, _INPUTS, samples=False)
 
     def _compute(
         self,

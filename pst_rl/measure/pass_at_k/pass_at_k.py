@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import datasets
 import evaluate
 
+from pst_rl.measure.module_info import answers_info
 from pst_rl.measure.samples import judge, pass_at_k
 
 _DESCRIPTION = """
@@ -33,16 +33,7 @@ class PassAtK(evaluate.Metric):
     """pass@k = mean over questions of 1 - C(n - c, k) / C(n, k)."""
 
     def _info(self) -> evaluate.MetricInfo:
-        text = datasets.Value("string")
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation="",
-            inputs_description=_INPUTS,
-            features=[
-                datasets.Features({"predictions": datasets.Sequence(text), "references": datasets.Sequence(text)}),
-                datasets.Features({"predictions": datasets.Sequence(text), "references": text}),
-            ],
-        )
+        return answers_info(_DESCRIPTION, _INPUTS, samples=True)
 
     def _compute(
         self,
