@@ -8,6 +8,8 @@ from typing import Any, Literal
 import torch
 from trl import GRPOConfig
 
+from pst_rl.prompts import BASE_TEMPLATE
+
 
 @dataclass
 class PSTConfig(GRPOConfig):
@@ -154,7 +156,7 @@ class PSTConfig(GRPOConfig):
         metadata={"help": "How an earlier peer is shown; {text} is its answer or response."},
     )
     base_template: str = field(
-        default="Question: {prompt}\nAnswer:",
+        default=BASE_TEMPLATE,
         metadata={"help": "Prompt of models without a chat template; {prompt} is the text of the messages."},
     )
     stop_strings: list[str] | None = field(

@@ -18,11 +18,9 @@ from pst_rl.generation import LiveCache, sample
 from pst_rl.micro_batches import filled_columns, sort_by_length
 from pst_rl.peer_update import PeerUpdate
 from pst_rl.peers import PeerSpec
-from pst_rl.prompts import Prompt, PromptFormat, cut_at_stop, end_of_turn
+from pst_rl.prompts import NEXT_QUESTION, Prompt, PromptFormat, cut_at_stop, end_of_turn
 from pst_rl.records import Rollout
 from pst_rl.shared_prompts import completion_logprobs
-
-NEXT_QUESTION = ["\nQuestion:", "\nQ:", "\n\nQuestion", "\n\nQ:"]  # a base model inventing its next exercise
 
 PAPER = {
     "title": "Peer-Predictive Self-Training",

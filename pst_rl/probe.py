@@ -24,7 +24,7 @@ class AgreementProbe:
     Before the first step every peer answers Q of the training questions, drawn once with the run's seed, four times;
     v(q) is the most common answer of all samples. Later every peer p answers them greedily, a_t(p, q), and
 
-        A_t(q) = mean over p of [a_t(p, q) = v(q)]
+        A_t(q) = mean over trained peers p of [a_t(p, q) = v(q)]
 
     Peers that learn from each other move towards their vote, or stay; a reward that leads away from what they know
     moves them away, whatever else it does. The fall since the best t* is judged in pairs, question by question:
@@ -39,12 +39,14 @@ class AgreementProbe:
         questions: Q, at most the number of training questions.
 
     Attributes:
+        trained: Names of the peers that are updated.
         history: `(step, mean of A_t, its fall since the best in standard errors)`, from step 0.
     """
 
     def __init__(self, trainer: PSTTrainer, questions: int):
         self.trainer = trainer
         self.questions = questions
+        self.trained = frozenset(trainer.updated())
         self.history: list[tuple[int, float, float]] = []
         self._vote: list[str | None] = []
         self._best: list[float] = []
@@ -60,7 +62,8 @@ class AgreementProbe:
                 for q in range(len(answers.greedy[0]))
             ]
         voted = [(q, vote) for q, vote in enumerate(self._vote) if vote is not None]
-        agreement = [fmean(peer[q].key == vote for peer in answers.greedy) for q, vote in voted]
+        trained = [rows for name, rows in zip(answers.names, answers.greedy, strict=True) if name in self.trained]
+        agreement = [fmean(rows[q].key == vote for rows in trained) for q, vote in voted]
         best = self._best or agreement
         fell = [before - after for before, after in zip(best, agreement, strict=True)]
         error = math.sqrt(pvariance(fell) / len(fell)) if fell else 0.0

@@ -12,6 +12,9 @@ from pst_rl.hostile import Guard, opening_words, quoted
 
 Prompt = list | str  # TRL's two prompt-only forms: a list of messages, or plain text
 
+BASE_TEMPLATE = "Question: {prompt}\nAnswer:"  # what a model without a chat template is shown
+NEXT_QUESTION = ["\nQuestion:", "\nQ:", "\n\nQuestion", "\n\nQ:"]  # such a model inventing its next exercise
+
 
 def show_peers(prompt: Prompt, previous: list[str], template: str) -> Prompt:
     """Appends earlier peers' texts to the last user message (or to the text).

@@ -28,7 +28,7 @@ from pst_rl.rewards.base import blank
 from pst_rl.tiny import TINY_PEERS
 
 CONSTANT = 7
-PROBED = 600
+PROBED = 1200
 BUDGET = BUDGET | {"max_steps": 32, "lr_scheduler_type": "constant", "collapse_probe": PROBED, "on_collapse": "warn"}
 HOT = {"temperature": 1.5, "learning_rate": 1e-3}  # the demo's are 1 and 4e-4
 LAST = {"objective": "aggregate_sft", "aggregator": "last_peer", "update_last_peer": False}
@@ -90,7 +90,7 @@ class Accuracy(TrainerCallback):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = study_parser(__doc__, "collapse", "runs", RUNS, questions=600, seeds=[5, 6, 7, 8, 9])
+    parser = study_parser(__doc__, "collapse", "runs", RUNS, questions=600, seeds=[10, 11, 12, 13, 14])
     args = parser.parse_args(arguments)
     args.budget = with_changes(BUDGET, args.set)
     args.out = args.out / args.split

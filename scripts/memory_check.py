@@ -8,6 +8,7 @@ above what there was at its beginning: sampling (`PeerTrainer.complete`) and for
 (`PeerTrainer.training_step`). Printed is estimate / measured: above 1 the estimate is too high.
 """
 
+import argparse
 import contextlib
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import tyro
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoTokenizer, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM, PrinterCallback
@@ -140,13 +140,11 @@ def check(case: Case, device: str, folder: str) -> dict[str, tuple[int, int]]:
     return {phase: (getattr(expected, phase), found[phase][0]) for phase in found}
 
 
-def main(device: Literal["cpu", "cuda"] = "cpu", only: str = "") -> None:
-    """Checks all cases.
-
-    Args:
-        device: Where to measure.
-        only: Run the cases whose printed line holds this text.
-    """
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to measure")
+    parser.add_argument("--only", default="", help="run the cases whose printed line holds this text")
+    args = parser.parse_args()
     quiet_libraries()
     print("| model | trained | checkpointing | precision | phase | estimate MiB | measured MiB | ratio |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
@@ -157,9 +155,9 @@ def main(device: Literal["cpu", "cuda"] = "cpu", only: str = "") -> None:
             how = "yes" if case.options["gradient_checkpointing"] else "no"
             precision = "bfloat16" if case.options.get("bf16") else "float32"
             line = f"| {Path(case.model).name} | {case.layout} | {how} | {precision} |"
-            if only not in line:
+            if args.only not in line:
                 continue
-            for phase, (expected, measured) in check(case, device, f"{folder}/run").items():
+            for phase, (expected, measured) in check(case, args.device, f"{folder}/run").items():
                 ratio = expected / measured
                 ratios.append(ratio)
                 print(f"{line} {phase} | {expected / 2**20:.1f} | {measured / 2**20:.1f} | {ratio:.2f} |", flush=True)
@@ -167,4 +165,4 @@ def main(device: Literal["cpu", "cuda"] = "cpu", only: str = "") -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    main()

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pst_rl.aggregation import Aggregator
 from pst_rl.answers import Answer
-from pst_rl.peer_trainer import NEXT_QUESTION
+from pst_rl.prompts import NEXT_QUESTION
 from pst_rl.records import Target
 from pst_rl.rewards import TRLReward
 from pst_rl.tiny.models import build_model

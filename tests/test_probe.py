@@ -33,6 +33,9 @@ class Scripted:
         greedy = [[response("no" if q < self.wrong else str(q)) for q in range(Q)]] * 2
         return Evaluation(("a", "b"), greedy, [[(response(str(q)),) * samples for q in range(Q)]] * 2, None)
 
+    def updated(self):
+        return {"a": None, "b": None}
+
     def _record(self, values):
         self.logged.append(values["peers/probe_agreement"])
 
@@ -61,7 +64,7 @@ def test_a_small_fall_is_nothing_however_sure(scripted):
     trainer, probe = scripted
     probe._vote, probe._best = [str(q) for q in range(Q)], [1.0] * 50 + [0.02] * 50
     probe.history = [(0, fmean(probe._best), 0.0)]
-    trainer.measure = lambda *_, **__: Evaluation(("a",) * 100, [[response("no")] * Q] * 100, [], None)
+    trainer.measure = lambda *_, **__: Evaluation(("a", "b"), [[response("no")] * Q] * 2, [], None)
     assert probe.ask(1) is not None
     probe._best = [0.01] * Q
     probe._best[0] = 0.0
@@ -75,6 +78,17 @@ def test_the_fall_is_counted_from_the_best_so_far(scripted):
 
 def test_rising_agreement_is_none_of_its_business(scripted):
     assert ask(scripted, 40, 30, 20, 20, 0) == [None] * 5
+
+
+def test_peers_that_are_not_updated_do_not_count(scripted):
+    trainer, _ = scripted
+    trainer.updated = lambda: {"a": None}
+    only_a = AgreementProbe(trainer, Q)
+    right = [response(str(q)) for q in range(Q)]
+    wrong = [response("no")] * Q
+    sampled = [[(r,) for r in right]] * 2
+    trainer.measure = lambda *_, **__: Evaluation(("a", "b"), [right, wrong], sampled, None)
+    assert (ask((trainer, only_a), 0), only_a.history[-1][1]) == ([None], 1.0)
 
 
 def test_the_same_questions_are_asked_again_and_sampled_once_only(scripted):

@@ -23,6 +23,7 @@ PAGES = {str(page.relative_to(ROOT)): page for page in [ROOT / "README.md", *sor
 STAND_INS = {  # what a page names and is not here -> an embedded model, or its questions
     "org/model-a": "gemma2",
     "org/model-b": "llama",
+    "./model-b": "llama",
     "./model-c": "qwen2",
     "path/or/id": "learner",
     "google/gemma-2-2b-it": "gemma2",

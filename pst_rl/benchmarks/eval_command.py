@@ -111,8 +111,8 @@ class Questions:
 
     def plan(self, benchmark: Benchmark, items: Sequence[Item], peers: dict[str, str], each: int) -> list[str]:
         """What a dry run prints, for `each` responses to a question."""
-        from pst_rl.benchmarks.model import BASE_TEMPLATE
         from pst_rl.dry_run import read_prompts
+        from pst_rl.prompts import BASE_TEMPLATE
 
         asked = [[{"role": "user", "content": item.shown}] for item in items]
         lines = []

@@ -12,10 +12,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 
-from pst_rl.prompts import Prompt, PromptFormat, cut_at_stop
+from pst_rl.prompts import BASE_TEMPLATE, NEXT_QUESTION, Prompt, PromptFormat, cut_at_stop
 
-BASE_TEMPLATE = "Question: {prompt}\nAnswer:"
-NEXT_QUESTION = ["\nQuestion:", "\nQ:", "\n\nQuestion", "\n\nQ:"]  # a base model inventing its next exercise
 _WEIGHTS = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model")
 
 
