@@ -1,6 +1,6 @@
 """Is a planted collapse caught before it costs accuracy, and does a healthy run stay without alarms?
 
-    python scripts/collapse_study.py                       # docs/results/collapse.*: six runs at five seeds
+    python scripts/collapse_study.py                       # docs/results/collapse.*: five runs at five seeds
     python scripts/collapse_study.py --seeds 100 101 --split validation --docs runs/docs    # to choose thresholds
 
 Each run trains the tiny peers on the demo's questions with the monitor of `pst_rl.collapse` and its probe, and
@@ -30,7 +30,6 @@ from pst_rl.tiny import TINY_PEERS
 CONSTANT = 7
 PROBED = 1200
 BUDGET = BUDGET | {"max_steps": 32, "lr_scheduler_type": "constant", "collapse_probe": PROBED, "on_collapse": "warn"}
-HOT = {"temperature": 1.5, "learning_rate": 1e-3}  # the demo's are 1 and 4e-4
 LAST = {"objective": "aggregate_sft", "aggregator": "last_peer", "update_last_peer": False}
 
 
@@ -65,8 +64,7 @@ RUNS = {
     "healthy: majority, sequential": ({"context": "sequential"}, None),
     "planted: one constant answer": ({}, ConstantAnswer),
     "planted: copying the last peer": (LAST, None),
-    "planted: one constant answer, hot": (HOT, ConstantAnswer),
-    "unstable: majority, hot": (HOT, None),
+    "planted: copying the last peer, slowly": (LAST | {"learning_rate": 2e-4, "max_steps": 48}, None),
 }
 
 
@@ -173,11 +171,10 @@ INTRODUCTION = """# Planted collapses
 
 Written by `python scripts/collapse_study.py`; do not edit. What the monitor watches: [trust](../trust.md).
 
-The tiny peers, 32 updates at a constant learning rate (4 a generation batch of 32 questions), mean greedy accuracy on
-{questions} {split} questions; one number for each seed. Points lost are from the start; a negative number is a gain.
-The probe asks {probed} training questions between generation batches. *Hot*: samples at temperature 1.5 and a learning
-rate of 1e-3 instead of 1 and 4e-4; there the majority reward gains first and loses again. *Copying*: two peers are
-trained on the responses of the third and weakest, which stays as it is.
+The tiny peers, 32 updates at a constant learning rate of 4e-4 (4 a generation batch of 32 questions), mean greedy
+accuracy on {questions} {split} questions; one number for each seed. Points lost are from the start; a negative number
+is a gain. The probe asks {probed} training questions between generation batches. *Copying*: two peers are trained on
+the responses of the third and weakest, which stays as it is; *slowly*: at 2e-4, 48 updates.
 """
 
 
