@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 POOLED = 64  # questions that one judgement is made from, at least
-PAYOFF = 0.4
+PAYOFF, PAID = 0.4, 48  # correlation; questions at least
 
 
 class CollapseMonitor(TrainerCallback):
@@ -43,8 +43,8 @@ class CollapseMonitor(TrainerCallback):
 
         divergence      their vote share fell, and their reward rose, each by more than 1.5 standard errors of the
                         difference between the last 64 questions and the first
-        payoff          what a sample earns hardly depends on how many agree with it: over the last 128 questions, the
-                        mean correlation (`pst_rl.vitals.payoffs`) with twice its standard error is below 0.4;
+        payoff          what a sample earns hardly depends on how many agree with it: over the last 48 to 128 questions,
+                        the mean correlation (`pst_rl.vitals.payoffs`) with twice its standard error is below 0.4;
                         not where the reward is gold
         agreement       their answers to fixed questions move away from what they voted for at the start
                         (`collapse_probe`; see `pst_rl.probe`)
@@ -175,7 +175,7 @@ class CollapseMonitor(TrainerCallback):
 
     def _payoff(self) -> str | None:
         seen = self._payoffs
-        if len(seen) < POOLED or self.trainer.args.supervised:
+        if len(seen) < PAID or self.trainer.args.supervised:
             return None
         mean, error = fmean(seen), math.sqrt(pvariance(seen) / len(seen))
         if mean + 2 * error >= PAYOFF:
