@@ -139,11 +139,11 @@ def at_alarm(result: dict) -> tuple[int, float] | None:
 
 
 def write_report(args: argparse.Namespace) -> None:
-    """collapse.json and .md."""
+    """collapse.json and .md, from every finished seed in `--out`."""
     rows, results = [], []
     for run in args.runs:
-        files = [result_file(args.out, run, seed) for seed in args.seeds]
-        done = [json.loads(file.read_text()) for file in files if file.is_file()]
+        files = sorted(args.out.glob(result_file(args.out, run, 0).name.replace("seed0", "seed*")))
+        done = [json.loads(file.read_text()) for file in files if file.suffix == ".json"]
         results += done
         if not done:
             continue
@@ -151,22 +151,18 @@ def write_report(args: argparse.Namespace) -> None:
         end = [loss(result, len(result["accuracy"]) - 1) for result in done]
         steps = ", ".join(str(step) for step, _ in alarms) or "none"
         lost = ", ".join(f"{points:+.1f}" for _, points in alarms) or "-"
-        rows.append([run, f"{len(alarms)} of {len(done)}", steps, lost, ", ".join(f"{p:+.1f}" for p in end)])
+        seeds = ", ".join(str(result["seed"]) for result in done)
+        rows.append([run, seeds, f"{len(alarms)} of {len(done)}", steps, lost, ", ".join(f"{p:+.1f}" for p in end)])
     args.docs.mkdir(parents=True, exist_ok=True)
     settings = {"split": args.split, "questions": args.questions, "budget": args.budget}
     (args.docs / "collapse.json").write_text(json.dumps(settings | {"runs": results}, indent=1) + "\n")
     table = "\n".join(pipe_table(HEADS, rows))
-    text = (
-        INTRODUCTION.format(questions=args.questions, split=args.split, probed=args.budget["collapse_probe"])
-        + "\n"
-        + table
-        + "\n"
-    )
+    text = INTRODUCTION.format(**settings, probed=args.budget["collapse_probe"]) + "\n" + table + "\n"
     (args.docs / "collapse.md").write_text(text)
     print(text)
 
 
-HEADS = ("run", "alarms", "at step", "points lost at the alarm", "points lost at the end")
+HEADS = ("run", "seeds", "alarms", "at step", "points lost at the alarm", "points lost at the end")
 INTRODUCTION = """# Planted collapses
 
 Written by `python scripts/collapse_study.py`; do not edit. What the monitor watches: [trust](../trust.md).
