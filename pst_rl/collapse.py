@@ -43,9 +43,9 @@ class CollapseMonitor(TrainerCallback):
 
         divergence      their vote share fell, and their reward rose, each by more than 1.5 standard errors of the
                         difference between the last 64 questions and the first
-        payoff          what a sample earns hardly depends on how many agree with it: over the last 48 to 128 questions,
-                        the mean correlation (`pst_rl.vitals.payoffs`) with twice its standard error is below 0.4;
-                        not where the reward is gold
+        payoff          what a sample earns hardly depends on how many agree with it: over the last 48 to 128
+                        questions, the mean correlation (`pst_rl.vitals.payoffs`) with twice its standard error is
+                        below 0.4; not where the reward is gold
         agreement       their answers to fixed questions move away from what they voted for at the start
                         (`collapse_probe`; see `pst_rl.probe`)
 

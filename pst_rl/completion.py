@@ -72,7 +72,7 @@ def _as_type(annotation: ast.expr) -> tuple[Any, Any]:
         return bool, False
     for node in ast.walk(annotation):
         if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Literal":
-            choices = ast.literal_eval(node.slice)
-            choices = choices if isinstance(choices, tuple) else (choices,)
+            written = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+            choices = tuple(constant.value for constant in written)
             return Literal[choices], choices[0]
     return str, ""

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from replay import KINDS
-from test_docs import ROOT, blocks
+from test_docs import ROOT
+from test_snippets import blocks
 
 REPLAY = str(Path(__file__).with_name("replay.py"))
 
