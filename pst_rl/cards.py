@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pst_rl.peers import PeerSpec
     from pst_rl.trainer import PSTTrainer
 
-_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}")
+HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}")
 # All folders before the last part of an absolute path, or of one from the home folder; not of a URL or a fraction.
 _FOLDERS = re.compile(
     r"(?<![\w/:.~<)\]-])(?:(?:file://)?~?/(?:[\w.@+-]+/)+|[A-Za-z]:[/\\]{1,2}(?:[\w.@+-]+[/\\]{1,2})*)(?=[\w.@+-])"
@@ -196,7 +196,7 @@ def without_secrets(text: str, token: str | None = None) -> str:
     """
     for secret in (token, get_token()):
         text = text.replace(secret, "<token>") if secret else text
-    return _FOLDERS.sub("", _TOKEN.sub("<token>", text))
+    return _FOLDERS.sub("", HUB_TOKEN.sub("<token>", text))
 
 
 def link(repo: str) -> str:

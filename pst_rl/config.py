@@ -118,8 +118,8 @@ class PSTConfig(GRPOConfig):
             `"restore"` the best checkpoint by a label-free criterion and stop; `"off"`.
         collapse_probe (`int`, *optional*, defaults to `0`):
             Training questions that all peers answer greedily again and again, to notice early that they move away from
-            what they voted for at the start ([`~pst_rl.probe.AgreementProbe`]). The more, the earlier; 300 is usual
-            here. Costs their generation.
+            what they voted for at the start ([`~pst_rl.probe.AgreementProbe`]). The more, the earlier. Costs their
+            generation, which can be more than that of training itself (docs/trust.md).
         collapse_probe_steps (`int`, *optional*):
             Every how many steps. Unset: after each generation batch.
 

@@ -15,7 +15,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled  # HTTPError: of its HTTP client
 from huggingface_hub.utils import validate_repo_id
 
-from pst_rl.cards import _TOKEN, without_secrets
+from pst_rl.cards import HUB_TOKEN, without_secrets
 from pst_rl.checkpoints import checkpoints_of, fault_of, newest_complete
 from pst_rl.hub import NOT_PUSHED, default_repository
 from pst_rl.run_identity import IDENTITY
@@ -232,7 +232,7 @@ def _cut_folders(value: Any) -> Any:
 def holds_token(file: Path | bytes) -> bool:
     text = file.decode() if isinstance(file, bytes) else file.read_text(errors="replace")
     own = get_token()
-    return bool(_TOKEN.search(text)) or (own is not None and own in text)
+    return bool(HUB_TOKEN.search(text)) or (own is not None and own in text)
 
 
 # ---- where to ----
