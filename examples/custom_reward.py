@@ -4,7 +4,7 @@ accelerate launch examples/custom_reward.py
 """
 
 from pst_rl import PSTConfig, PSTTrainer, Rewards, load_questions
-from pst_rl.presets import DEMO, TINY_STYLE
+from pst_rl.cli.presets import DEMO, TINY_STYLE
 from pst_rl.rewards import MatchesAggregate
 from pst_rl.tiny import TINY_PEERS
 

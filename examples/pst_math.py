@@ -14,10 +14,10 @@ last four, the command to go on with is printed.
 
 import sys
 
-from pst_rl.commandline import check_resume, fail, parse
-from pst_rl.presets import PRESETS, TINY_STYLE
-from pst_rl.run_lock import RunLock
-from pst_rl.train_command import TrainOptions as ScriptArguments
+from pst_rl.cli.parse import check_resume, fail, parse
+from pst_rl.cli.presets import PRESETS, TINY_STYLE
+from pst_rl.cli.train import TrainOptions as ScriptArguments
+from pst_rl.loop.lock import RunLock
 
 
 def main() -> int:
@@ -31,9 +31,9 @@ def main() -> int:
     from trl import get_peft_config, get_quantization_config
 
     from pst_rl import PSTTrainer
+    from pst_rl.cli.progress import show_progress
+    from pst_rl.cli.training import Ending, load_splits, named_peers, save, settings
     from pst_rl.measure.compare import compare
-    from pst_rl.progress import show_progress
-    from pst_rl.training import Ending, load_splits, named_peers, save, settings
 
     # ---- questions and peers -------------------------------------------------------------------------------------
     try:

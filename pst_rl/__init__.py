@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "PSTConfig": "pst_rl.config",
     "PSTTrainer": "pst_rl.trainer",
-    "PeerSpec": "pst_rl.peers",
+    "PeerSpec": "pst_rl.peers.spec",
     "Group": "pst_rl.records",
     "Response": "pst_rl.records",
     "Rewards": "pst_rl.records",
@@ -29,7 +29,7 @@ _EXPORTS = {
     "AGGREGATORS": "pst_rl.aggregation",
     "REWARDS": "pst_rl.rewards",
     "Query": "pst_rl.queries",
-    "Juror": "pst_rl.juror",
+    "Juror": "pst_rl.scoring.juror",
     "SAIERollout": "pst_rl.discussion.saie",
     "discuss": "pst_rl.discussion.discuss",
     "measure_discussion": "pst_rl.discussion.discuss",

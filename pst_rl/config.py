@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from trl import GRPOConfig
 
-from pst_rl.prompts import BASE_TEMPLATE
+from pst_rl.peers.prompts import BASE_TEMPLATE
 
 
 @dataclass
@@ -114,12 +114,12 @@ class PSTConfig(GRPOConfig):
         > Parameters that control what happens in a collapse
 
         on_collapse (`str`, *optional*, defaults to `"warn"`):
-            What [`~pst_rl.collapse.CollapseMonitor`] does when a peer collapses: `"warn"`; `"stop"` training;
+            What [`~pst_rl.monitors.collapse.CollapseMonitor`] does when a peer collapses: `"warn"`; `"stop"` training;
             `"restore"` the best checkpoint by a label-free criterion and stop; `"off"`.
         collapse_probe (`int`, *optional*, defaults to `0`):
             Training questions that all peers answer greedily again and again, to notice early that they move away from
-            what they voted for at the start ([`~pst_rl.probe.AgreementProbe`]). The more, the earlier. Costs their
-            generation, which can be more than that of training itself (docs/trust.md).
+            what they voted for at the start ([`~pst_rl.monitors.probe.AgreementProbe`]). The more, the earlier.
+            Costs their generation, which can be more than that of training itself (docs/trust.md).
         collapse_probe_steps (`int`, *optional*):
             Every how many steps. Unset: after each generation batch.
 

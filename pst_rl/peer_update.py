@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from pst_rl.turn_credit import TurnCredit
+    from pst_rl.stages.turn_credit import TurnCredit
 
 
 @dataclass(frozen=True)

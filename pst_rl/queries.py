@@ -1,4 +1,4 @@
-"""What a scheme may ask the peers' models, and what they answer. `pst_rl.scorer` does the asking."""
+"""What a scheme may ask the peers' models, and what they answer. `pst_rl.scoring.scorer` does the asking."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from pst_rl.answers import Answer
-    from pst_rl.scorer import Scorer
+    from pst_rl.scoring.scorer import Scorer
 
 
 @dataclass(frozen=True)

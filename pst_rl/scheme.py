@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pst_rl.aggregation import AGGREGATORS, Aggregator
-from pst_rl.compaction import check_compaction
 from pst_rl.config import PSTConfig
 from pst_rl.discussion.saie import SAIERollout
-from pst_rl.mixing import RewardMix
-from pst_rl.objectives import check_discussion
-from pst_rl.peers import PeerSpec
+from pst_rl.peers.spec import PeerSpec
 from pst_rl.records import Group, Rewards, Target, Targets
 from pst_rl.rewards import REWARDS, RewardProvider, provider_name
+from pst_rl.stages.compaction import check_compaction
+from pst_rl.stages.reward_mix import RewardMix
+from pst_rl.stages.update import check_discussion
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -15,23 +15,17 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 
-from pst_rl import answers, metrics
+from pst_rl import answers
 from pst_rl.aggregation import Aggregator
-from pst_rl.collapse import collapse_monitor
-from pst_rl.compaction import compact
-from pst_rl.completions import completions_table, report_completions, write_completions
 from pst_rl.config import PSTConfig
 from pst_rl.data import split_labels
 from pst_rl.discussion import RolloutContext, checked
-from pst_rl.evaluation import Evaluation, EvaluationRequest, evaluate_peers
-from pst_rl.gather import GatherRequest, gather_group, gather_responses, with_turns
-from pst_rl.joint_trainer import JointTrainer
-from pst_rl.objectives import UpdateRequest, make_update
-from pst_rl.peers import resolve_peers
-from pst_rl.prompts import Prompt, show_peers
+from pst_rl.loop.joint_trainer import JointTrainer
+from pst_rl.monitors.collapse import collapse_monitor
+from pst_rl.peers.prompts import Prompt, show_peers
+from pst_rl.peers.spec import resolve_peers
 from pst_rl.records import Group, Rewards, Rollout, Targets, Weights
 from pst_rl.rewards import RewardProvider, Stateful
-from pst_rl.rollout import RolloutRequest, roll_out, speaking_orders
 from pst_rl.scheme import (
     check_rewards,
     check_scheme,
@@ -42,9 +36,16 @@ from pst_rl.scheme import (
     make_providers,
     mix_rewards,
 )
-from pst_rl.scorer import Scorer
-from pst_rl.vitals import mixed_reward
-from pst_rl.weights import PMIRequest, PMIWeights, WeightFunction, active_samples, sigmoid_weight
+from pst_rl.scoring.scorer import Scorer
+from pst_rl.stages import metrics
+from pst_rl.stages.compaction import compact
+from pst_rl.stages.completions_table import completions_table, report_completions, write_completions
+from pst_rl.stages.evaluation import Evaluation, EvaluationRequest, evaluate_peers
+from pst_rl.stages.gather import GatherRequest, gather_group, gather_responses, with_turns
+from pst_rl.stages.pmi import PMIRequest, PMIWeights, WeightFunction, active_samples, sigmoid_weight
+from pst_rl.stages.rollout import RolloutRequest, roll_out, speaking_orders
+from pst_rl.stages.update import UpdateRequest, make_update
+from pst_rl.stages.vitals import mixed_reward
 
 
 class PSTTrainer(JointTrainer):

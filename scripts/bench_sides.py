@@ -22,8 +22,8 @@ from trl import GRPOConfig, GRPOTrainer
 
 from pst_rl import PSTConfig, PSTTrainer, Rewards
 from pst_rl.answers import Answer
-from pst_rl.peer_trainer import PeerTrainer
-from pst_rl.peers import PeerSpec
+from pst_rl.peers.peer_trainer import PeerTrainer
+from pst_rl.peers.spec import PeerSpec
 from pst_rl.rewards.base import blank
 
 SIDES = ("trl", "comlrl", "plain", "pst", "pst_sequential")

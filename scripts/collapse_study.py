@@ -3,8 +3,8 @@
     python scripts/collapse_study.py                       # docs/results/collapse.*: five runs at five seeds
     python scripts/collapse_study.py --seeds 100 101 --split validation --docs runs/docs    # to choose thresholds
 
-Each run trains the tiny peers on the demo's questions with the monitor of `pst_rl.collapse` and its probe, and
-measures the greedy accuracy of every peer on held-out questions after every generation batch. Planted are a reward
+Each run trains the tiny peers on the demo's questions with the monitor of `pst_rl.monitors.collapse` and its probe,
+and measures the greedy accuracy of every peer on held-out questions after every generation batch. Planted are a reward
 that pays for one constant answer, and training on whatever the last and weakest peer says.
 """
 

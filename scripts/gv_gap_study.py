@@ -29,11 +29,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from pst_rl import PSTConfig, PSTTrainer, load_questions
 from pst_rl.benchmarks.benchmark import BENCHMARKS
 from pst_rl.benchmarks.cache import Cache
+from pst_rl.benchmarks.gv_gap import Samples, draw_samples, gap_scores, score_samples
 from pst_rl.benchmarks.items import load_items
 from pst_rl.benchmarks.model import Decoding, LanguageModel
 from pst_rl.benchmarks.prompts import load_prompt
-from pst_rl.gv_gap.study import Samples, draw_samples, gap_scores, score_samples
-from pst_rl.gv_gap.verifiers import Likelihood, RewardModel, TrueFalse
+from pst_rl.benchmarks.verifiers import Likelihood, RewardModel, TrueFalse
 from pst_rl.measure.verification import Threshold
 from pst_rl.tiny import TINY_PEERS
 

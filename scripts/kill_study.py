@@ -36,7 +36,7 @@ from peft import LoraConfig
 from transformers import BitsAndBytesConfig
 
 from pst_rl import PSTConfig, PSTTrainer
-from pst_rl.checkpoints import checkpoints_of, newest_complete
+from pst_rl.loop.checkpoint_files import checkpoints_of, newest_complete
 from pst_rl.tiny import TINY_PEERS, tiny_questions
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "results"

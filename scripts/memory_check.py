@@ -23,8 +23,8 @@ from transformers import AutoTokenizer, BitsAndBytesConfig, LlamaConfig, LlamaFo
 from trl import ModelConfig
 
 from pst_rl import PSTConfig, PSTTrainer
-from pst_rl.commandline import quiet_libraries
-from pst_rl.memory import ModelShape, RunShape, estimate
+from pst_rl.cli.parse import quiet_libraries
+from pst_rl.memory.estimate import ModelShape, RunShape, estimate
 from pst_rl.tiny import TINY_PEERS
 
 QUESTION = "Tom has 3 apples and buys 4 more. How many apples has he now? Think first, and then state the number."

@@ -1,7 +1,7 @@
 """Mutation testing of the code that turns votes into gradients: small faults are planted, and a test must notice each.
 
     python scripts/mutation.py                              # all modules; writes docs/results/mutation.md and .json
-    python scripts/mutation.py --modules weights --jobs 2   # one of them, in two processes; the others' results stay
+    python scripts/mutation.py --modules stages/pmi --jobs 2   # one of them, in two processes; the others' stay
     python scripts/mutation.py --survivors                  # only what lived the last time, against new tests
     python scripts/mutation.py --modules                    # the page again, from the results that are there
 
@@ -39,11 +39,11 @@ SLOWEST_TEST = 4.0  # seconds of the processor
 PATIENCE = 20  # wall time a process may take for each second it may compute
 TESTS = {  # module -> the tests that answer for it, fast ones first
     "aggregation/votes": ("test_votes_and_shares", "test_aggregation"),
-    "weights": ("test_weights",),
-    "compaction": ("test_compaction", "test_turn_credit"),
-    "objectives": ("test_objectives", "test_turn_credit", "test_saie"),
-    "turn_credit": ("test_turn_credit",),
-    "mixing": ("test_mixing",),
+    "stages/pmi": ("test_weights",),
+    "stages/compaction": ("test_compaction", "test_turn_credit"),
+    "stages/update": ("test_objectives", "test_turn_credit", "test_saie"),
+    "stages/turn_credit": ("test_turn_credit",),
+    "stages/reward_mix": ("test_mixing",),
 }
 WORDS = "words of an error message"
 SAME = "equivalent: "
@@ -54,27 +54,28 @@ EXPLAINED = {
     + "no sum of weights lies on the bound exactly",
     ("aggregation/votes", "`confidence[:, q].nan_to_num(nan=0.0)` -> `confidence[:, q].nan_to_num()`"): SAME
     + "0 is the default",
-    ("objectives", "`torch.ones(len(weights), dtype=torch.bool)` -> `torch.ones(len(weights))`"): SAME
+    ("stages/update", "`torch.ones(len(weights), dtype=torch.bool)` -> `torch.ones(len(weights))`"): SAME
     + "only a factor where every peer is updated, and 1.0 is that factor as well",
-    ("weights", "`pmi.numel() > 1` -> `pmi.numel() >= 1`"): SAME + "one value has no variance",
+    ("stages/pmi", "`pmi.numel() > 1` -> `pmi.numel() >= 1`"): SAME + "one value has no variance",
     (
-        "weights",
+        "stages/pmi",
         "`not self.config.pmi_from_cache or scorer != p` -> `not self.config.pmi_from_cache and scorer != p`",
     ): SAME + "without the option no keys and values are kept, and with it the responder is the only scorer",
-    ("turn_credit", "`advantages.nan_to_num(nan=0.0)` -> `advantages.nan_to_num()`"): SAME + "0 is the default",
-    ("mixing", "`len(factors) - 1` -> `len(factors) + 1`"): SAME + "the place is never beyond the last factor",
-    ("mixing", "`len(f) > 1` -> `len(f) >= 1`"): SAME + "one factor has no points between",
-    ("mixing", "`1.0` -> `2.0`"): SAME + "beyond the end, the last factor is kept by the indices",
-    ("mixing", "`1` -> `2`"): SAME + "the point 0 is always checked; the last two factors meet in the last",
-    ("compaction", "`'beta must be 0'` -> `'beta must be 0X'`"): WORDS,
-    ("compaction", "`'entropy_coef must be 0'` -> `'entropy_coef must be 0X'`"): WORDS,
-    ("compaction", "`'top_entropy_quantile must be 1'` -> `'top_entropy_quantile must be 1X'`"): WORDS,
+    ("stages/turn_credit", "`advantages.nan_to_num(nan=0.0)` -> `advantages.nan_to_num()`"): SAME + "0 is the default",
+    ("stages/reward_mix", "`len(factors) - 1` -> `len(factors) + 1`"): SAME
+    + "the place is never beyond the last factor",
+    ("stages/reward_mix", "`len(f) > 1` -> `len(f) >= 1`"): SAME + "one factor has no points between",
+    ("stages/reward_mix", "`1.0` -> `2.0`"): SAME + "beyond the end, the last factor is kept by the indices",
+    ("stages/reward_mix", "`1` -> `2`"): SAME + "the point 0 is always checked; the last two factors meet in the last",
+    ("stages/compaction", "`'beta must be 0'` -> `'beta must be 0X'`"): WORDS,
+    ("stages/compaction", "`'entropy_coef must be 0'` -> `'entropy_coef must be 0X'`"): WORDS,
+    ("stages/compaction", "`'top_entropy_quantile must be 1'` -> `'top_entropy_quantile must be 1X'`"): WORDS,
     (
-        "compaction",
+        "stages/compaction",
         "`\"scale_rewards must be 'group' or 'none'\"` -> `\"scale_rewards must be 'group' or 'none'X\"`",
     ): WORDS,
     (
-        "compaction",
+        "stages/compaction",
         "`\"multi_objective_aggregation must be 'sum_then_normalize'\"` -> "
         "`\"multi_objective_aggregation must be 'sum_then_normalize'X\"`",
     ): WORDS,
@@ -286,7 +287,7 @@ def main() -> int:
     kept = args.report.with_suffix(".json")
     known = json.loads(kept.read_text()) if kept.is_file() else {}
     for module in args.modules:
-        files = [f"tests/{name}.py" for name in TESTS[module]]
+        files = [str(path) for name in TESTS[module] for path in Path("tests").rglob(f"{name}.py")]
         planted = chosen = list(mutants(module))
         if args.survivors and known.get(module, {}).get("source") == digest(module):
             lived = [tuple(survivor) for survivor in known[module]["survivors"]]

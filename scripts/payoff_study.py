@@ -3,9 +3,9 @@
     python scripts/payoff_study.py                 # docs/results/payoff.*: every scheme at five seeds
 
 For every scheme that `compare_rewards.py` trains peers together with by GRPO, it measures the payoff of agreement
-(`pst_rl.vitals.payoffs`) over the first 128 training questions, and sets it beside the scheme's gain on held-out
-questions at the full budget, as `docs/results/compare_rewards.json` has it. A constant-answer reward stands beside
-them (`collapse_study.py`).
+(`pst_rl.stages.vitals.payoffs`) over the first 128 training questions, and sets it beside the scheme's gain on
+held-out questions at the full budget, as `docs/results/compare_rewards.json` has it. A constant-answer reward stands
+beside them (`collapse_study.py`).
 """
 
 import argparse
@@ -132,8 +132,8 @@ INTRODUCTION = """# The payoff of agreement, and what a reward gains
 Written by `python scripts/payoff_study.py`; do not edit.
 
 Payoff: within a question, the correlation of a sample's reward with the share of the other samples that give its
-answer (`pst_rl.vitals.payoffs`), mean over the first 128 training questions of the tiny peers; {seeds} seed(s), from
-two on with the 95 % t-interval. Gain: held-out points at the full budget, from
+answer (`pst_rl.stages.vitals.payoffs`), mean over the first 128 training questions of the tiny peers; {seeds} seed(s),
+from two on with the 95 % t-interval. Gain: held-out points at the full budget, from
 [the comparison](compare_rewards.md). Rank correlation over {count} schemes (Spearman): {rho:.2f}. One test bed, on
 which the peers err differently: where they share their errors, agreement is no guide, and neither is this.
 

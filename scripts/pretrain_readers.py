@@ -13,12 +13,12 @@ from pathlib import Path
 from random import Random
 
 import torch
+from tiny_models.pretrain import train
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pst_rl.tiny import TINY_PEERS
 from pst_rl.tiny.corpus import Example, Said, as_answered, pretraining_example, response
 from pst_rl.tiny.mistakes import corrupt
-from pst_rl.tiny.pretrain import train
 from pst_rl.tiny.problems import FAMILIES
 from pst_rl.tiny.questions import plain_prompt, sample_from
 

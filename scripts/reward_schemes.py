@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from pst_rl.presets import TINY_ANSWERS, TINY_TRAINING
+from pst_rl.cli.presets import TINY_ANSWERS, TINY_TRAINING
 
 # What every run shares: the demo's budget, without PMI, which is one of the rows.
 BUDGET: dict[str, Any] = (

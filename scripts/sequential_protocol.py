@@ -31,9 +31,9 @@ from pst_rl import PSTConfig, PSTTrainer
 from pst_rl.aggregation.votes import Majority
 from pst_rl.answers import is_correct
 from pst_rl.measure import Interval, mean_interval, paired_bootstrap
-from pst_rl.prompts import show_peers
+from pst_rl.peers.prompts import show_peers
 from pst_rl.records import Response, Rollout
-from pst_rl.rollout import fit_prompt, parse, shown_text
+from pst_rl.stages.rollout import fit_prompt, parse, shown_text
 from pst_rl.tiny import TINY_PEERS, tiny_questions
 
 Order = tuple[int, ...]

@@ -15,8 +15,9 @@ import time
 from pathlib import Path
 from random import Random
 
+from tiny_models.concept_card import write_concept_card
+
 import pst_rl.tiny as tiny
-from pst_rl.tiny.concept_card import write_concept_card
 from pst_rl.tiny.concepts import (
     CLAIM_STYLE,
     CONCEPT_STYLE,
@@ -174,9 +175,8 @@ def main() -> None:
     args = parse_args()
     os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
     import torch
+    from tiny_models.concept_pretrain import STEPS, pretrain_concept_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from pst_rl.tiny.concept_pretrain import STEPS, pretrain_concept_model
 
     torch.set_num_threads(1)
     folder, file = args.out / tiny.TINY_CONCEPT_MODEL.name, args.out / "checksums.json"

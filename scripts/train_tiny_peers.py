@@ -22,8 +22,9 @@ from itertools import chain
 from pathlib import Path
 from random import Random
 
+from tiny_models.card import write_card, write_learner_card
+
 import pst_rl.tiny as tiny
-from pst_rl.tiny.card import write_card, write_learner_card
 from pst_rl.tiny.mistakes import corrupt
 from pst_rl.tiny.problems import FAMILIES, Problem
 from pst_rl.tiny.questions import stated_answer, tiny_problems, tiny_questions
@@ -54,9 +55,8 @@ def make_peer(name: str, folder: Path, steps: int | None, seed: int, train: bool
     Returns its answers per split, with those of `test_samples`, and its number of parameters.
     """
     import torch
+    from tiny_models.pretrain import pretrain_peer
     from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from pst_rl.tiny.pretrain import pretrain_peer
 
     torch.set_num_threads(1)
     if train:

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+# Processes that a test starts find the helpers too, from whichever folder of tests.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

@@ -3,8 +3,8 @@
 import importlib.util
 from pathlib import Path
 
-from pst_rl.commandline import Arguments, parse
-from pst_rl.presets import PRESETS, TINY_STYLE
+from pst_rl.cli.parse import Arguments, parse
+from pst_rl.cli.presets import PRESETS, TINY_STYLE
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 

@@ -11,8 +11,8 @@ import torch
 from huggingface_hub import constants
 from huggingface_hub.utils import _telemetry
 
-from pst_rl.cards import without_secrets, write_peer_card
-from pst_rl.peers import PeerSpec, resolve_peers
+from pst_rl.hub.cards import without_secrets, write_peer_card
+from pst_rl.peers.spec import PeerSpec, resolve_peers
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = [path for folder in ("pst_rl", "examples", "scripts") for path in sorted((ROOT / folder).rglob("*.py"))]

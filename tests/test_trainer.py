@@ -12,7 +12,7 @@ from peft import LoraConfig
 from transformers import BitsAndBytesConfig
 
 from pst_rl import PeerSpec, PSTConfig, PSTTrainer, Rewards
-from pst_rl.checkpoints import fault_of
+from pst_rl.loop.checkpoint_files import fault_of
 from pst_rl.rewards import SupervisedGold
 from pst_rl.rewards.base import blank
 
@@ -161,7 +161,7 @@ def test_empty_completion_becomes_an_unparsed_answer(trainer, monkeypatch):
 
 
 def test_nan_log_probability_takes_the_sample_out_and_is_counted(trainer, monkeypatch):
-    import pst_rl.weights as module
+    import pst_rl.stages.pmi as module
 
     monkeypatch.setattr(module, "sum_logprobs", lambda engine, pairs, size: [float("nan")] * len(pairs))
     run = trainer(max_steps=1)
@@ -335,7 +335,7 @@ def test_greedy_evaluation_is_repeatable_and_leaves_sampling_as_it_was(trainer, 
     ],
 )
 def test_bad_input_is_refused_before_a_model_is_loaded(config, questions, tiny, monkeypatch, peers, settings, message):
-    import pst_rl.joint_trainer as module
+    import pst_rl.loop.joint_trainer as module
 
     monkeypatch.setattr(module, "PeerTrainer", None)  # loading would fail in another way
     named = [p.format(**tiny) for p in peers] if isinstance(peers, list) else peers

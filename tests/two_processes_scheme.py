@@ -17,11 +17,11 @@ from helpers import chat, scripted
 from pst_rl import Rewards
 from pst_rl.aggregation import Majority
 from pst_rl.answers import Answer
-from pst_rl.prompts import show_peers
+from pst_rl.peers.prompts import show_peers
 from pst_rl.queries import Query
 from pst_rl.records import Rollout, Turn
 from pst_rl.rewards.base import blank
-from pst_rl.scorer import Scorer
+from pst_rl.scoring.scorer import Scorer
 
 QUESTIONS = ["What is 28+47?", "What is 2+3?", "What is 6*7?"]
 TEXTS = [  # [peer][row]; two chains of each question, so that two processes share the second question

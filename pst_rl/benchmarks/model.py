@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 
-from pst_rl.prompts import BASE_TEMPLATE, NEXT_QUESTION, Prompt, PromptFormat, cut_at_stop
+from pst_rl.peers.prompts import BASE_TEMPLATE, NEXT_QUESTION, Prompt, PromptFormat, cut_at_stop
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model")
 

@@ -12,7 +12,7 @@ def find_peers(peers: Sequence[str]) -> dict[str, str]:
     Raises:
         ValueError: For a place where no model is, a folder of peers among other models, or two of one name.
     """
-    from pst_rl.peers import PeerSpec, check_spec, default_name
+    from pst_rl.peers.spec import PeerSpec, check_spec, default_name
     from pst_rl.tiny import TINY_PEERS
 
     if not peers:

@@ -15,7 +15,7 @@ from pst_rl.answers.extract import Style
 from pst_rl.coherence.claims import Claims, load_claims, load_rows
 from pst_rl.coherence.templates import Template, as_text, find_template
 from pst_rl.data import ANSWER_COLUMNS, QUESTION_COLUMNS, pick_column, read_gold
-from pst_rl.hostile import Guard, one_line, opening_words, quoted
+from pst_rl.peers.foreign_text import Guard, one_line, opening_words, quoted
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -38,7 +38,8 @@ def claims_from_responses(
 
     Two answers to a question with equal canonical keys have equal labels, and different ones are not both true (the
     rule `one_answer`, ICM, arXiv 2506.10139). Gold is whether the final answer matches (`pst_rl.answers.is_correct`),
-    and is read by metrics only. Control tokens and words of the template in a response are broken (`pst_rl.hostile`).
+    and is read by metrics only. Control tokens and words of the template in a response are broken
+    (`pst_rl.peers.foreign_text`).
 
     Args:
         source, split, question_column: As in `load_claims`. A source with one split is divided by question.

@@ -11,12 +11,12 @@ from huggingface_hub import DatasetCard, DatasetCardData, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import validate_repo_id
 
-from pst_rl.cards import describe_data, hub_dataset, hub_model, link, markdown, tiny_name, without_secrets
 from pst_rl.coherence.accuracy import accuracy
 from pst_rl.coherence.claims import Claims
 from pst_rl.coherence.export import most_coherent, write_text
 from pst_rl.coherence.labelling import Labelling, agreement
-from pst_rl.peers import PeerSpec
+from pst_rl.hub.cards import describe_data, hub_dataset, hub_model, link, markdown, tiny_name, without_secrets
+from pst_rl.peers.spec import PeerSpec
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo

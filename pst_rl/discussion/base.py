@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pst_rl.records import Group, Rollout
 
 if TYPE_CHECKING:
-    from pst_rl.peer_trainer import PeerTrainer
-    from pst_rl.rollout import RolloutRequest
+    from pst_rl.peers.peer_trainer import PeerTrainer
+    from pst_rl.stages.rollout import RolloutRequest
 
 
 @dataclass(frozen=True)

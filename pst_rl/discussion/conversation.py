@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
-from pst_rl.hostile import opening_words, quoted
+from pst_rl.peers.foreign_text import opening_words, quoted
 from pst_rl.records import Rollout, Turn
 
 if TYPE_CHECKING:
     from pst_rl.answers import Answer
-    from pst_rl.peer_trainer import PeerTrainer
+    from pst_rl.peers.peer_trainer import PeerTrainer
 
 Remarks = dict[int, tuple[str, str]]  # by row: the remark, and the stance it was asked to take
 
@@ -83,7 +83,7 @@ class Hearing:
         return closing + learner.user_turn_ids(self._words(learner, self.message, remark))
 
     def _words(self, learner: PeerTrainer, template: str, remark: str) -> str:
-        """A template with the remark as the learner may hear it (`pst_rl.hostile`)."""
+        """A template with the remark as the learner may hear it (`pst_rl.peers.foreign_text`)."""
         remark = quoted(remark, opening_words(template, "{remark}"))
         (heard,) = learner.format.guard.fill(lambda texts: template.replace("{remark}", texts[0]), [remark])
         return template.replace("{remark}", heard)

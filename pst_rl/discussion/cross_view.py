@@ -9,15 +9,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pst_rl.discussion.base import RolloutContext
-from pst_rl.prompts import Prompt
+from pst_rl.peers.prompts import Prompt
 from pst_rl.records import Rollout
-from pst_rl.rollout import roll_out
+from pst_rl.stages.rollout import roll_out
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Parameter
 
-    from pst_rl.peer_trainer import PeerTrainer
+    from pst_rl.peers.peer_trainer import PeerTrainer
 
 COLUMN = "paraphrase"
 

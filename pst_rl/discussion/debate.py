@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pst_rl.discussion.base import RolloutContext
 from pst_rl.records import Rollout
-from pst_rl.rollout import fit_prompt, parse, shown_text
+from pst_rl.stages.rollout import fit_prompt, parse, shown_text
 
 
 class DebateRollout:

@@ -13,14 +13,14 @@ from pst_rl.answers import is_correct
 from pst_rl.data import split_labels
 from pst_rl.discussion.saie import SAIERollout, Session
 from pst_rl.discussion.stances import StancePolicy, make_stance, needs_target
-from pst_rl.prompts import Prompt
+from pst_rl.peers.prompts import Prompt
 from pst_rl.records import Response, Rollout
-from pst_rl.rollout import roll_out
+from pst_rl.stages.rollout import roll_out
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from pst_rl.peer_trainer import PeerTrainer
+    from pst_rl.peers.peer_trainer import PeerTrainer
     from pst_rl.trainer import PSTTrainer
 
 ALONE, SELF = "alone", "self"

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Literal
 from pst_rl.discussion.base import RolloutContext
 from pst_rl.discussion.conversation import Conversation, Hearing, Remarks, exchange
 from pst_rl.discussion.stances import ATTACK, SUPPORT, StancePolicy, make_stance
-from pst_rl.prompts import Prompt, show_peers
+from pst_rl.peers.prompts import Prompt, show_peers
 from pst_rl.records import Rollout, Target
-from pst_rl.rollout import UNPARSED, FittedPrompt, RolloutRequest, fit_prompt, parse
+from pst_rl.stages.rollout import UNPARSED, FittedPrompt, RolloutRequest, fit_prompt, parse
 
 if TYPE_CHECKING:
     from pst_rl.answers import Answer
-    from pst_rl.peer_trainer import PeerTrainer
+    from pst_rl.peers.peer_trainer import PeerTrainer
 
 SHOWN = "\n\nA student answered:\n{draft}\n\n"
 

@@ -12,7 +12,7 @@ from pst_rl.measure.statistics import paired_bootstrap
 from pst_rl.report import PeerResult, RunResults, VoteResult
 
 if TYPE_CHECKING:
-    from pst_rl.evaluation import Evaluation
+    from pst_rl.stages.evaluation import Evaluation
     from pst_rl.trainer import PSTTrainer
 
 

@@ -52,7 +52,7 @@ class RunResults:
         seconds: Wall-clock seconds of each phase.
         peak_memory_mib: The most memory held, in MiB.
         config: The full configuration.
-        alarms: What the monitor of collapse found (`pst_rl.collapse`), in order; `None` if that is not known.
+        alarms: What the monitor of collapse found (`pst_rl.monitors.collapse`), in order; `None` if that is not known.
     """
 
     peers: dict[str, PeerResult]

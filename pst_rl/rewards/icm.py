@@ -17,12 +17,12 @@ from pst_rl.coherence.language_model import LanguageModelPredictor
 from pst_rl.coherence.problem import Problem
 from pst_rl.coherence.search import SEARCHERS
 from pst_rl.coherence.templates import Template, find_template
-from pst_rl.hostile import Guard
-from pst_rl.juror import Juror
 from pst_rl.options import check_choices
-from pst_rl.prompts import prompt_text
+from pst_rl.peers.foreign_text import Guard
+from pst_rl.peers.prompts import prompt_text
 from pst_rl.records import Group, Rewards
 from pst_rl.rewards.base import blank
+from pst_rl.scoring.juror import Juror
 
 SEARCH: dict[str, Any] = {"sweeps": 2, "anneal_to": 0.0, "start": "empty", "restarts": 24}
 Candidates = Literal["claims", "labels"]

@@ -1,0 +1,1 @@
+"""The command `pst-rl`: one file for each subcommand."""

@@ -1,0 +1,264 @@
+"""`pst-rl eval`: peers in, scores on a benchmark out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from pst_rl.benchmarks.ask import Report
+    from pst_rl.benchmarks.benchmark import Benchmark
+    from pst_rl.benchmarks.items import Item
+    from pst_rl.benchmarks.model import Decoding, LanguageModel
+    from pst_rl.benchmarks.scores import Responses
+
+
+@dataclass
+class Questions:
+    """What is asked: shared by `pst-rl eval` and `pst-rl gv-gap`."""
+
+    benchmark: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="BENCHMARK")]
+    """tiny, multiarith, simuleq, math500, gsm8k, commonsenseqa, mmlu, truthfulqa; or a file or Hub id with questions
+    and answers."""
+    peers: list[str] = field(default_factory=lambda: ["tiny"])
+    """Hub ids or folders of models; one folder with a folder for each peer; or `tiny`, the embedded three."""
+    data: str | None = None
+    """A file with the benchmark's columns, or a Hub id, instead of the benchmark's own."""
+    split: str | None = None
+    """By default the benchmark's; of a file all rows."""
+    limit: int | None = None
+    """At most so many questions, drawn by --data-seed."""
+    data_seed: int = 0
+    """Of the questions drawn."""
+    question_column: str | None = None
+    """Column with the question, if it cannot be guessed."""
+    answer_column: str | None = None
+    """Column with the gold answer, if it cannot be guessed."""
+    prompt: str | None = None
+    """Name of a prompt of the package, or a text file, instead of the benchmark's."""
+    style: Literal["auto", "boxed", "hash", "phrase", "number", "choice"] | None = None
+    """Where an answer stands in a response, instead of the benchmark's styles."""
+
+    max_new_tokens: int | None = None
+    """Room for a response; by default the benchmark's."""
+    temperature: float = 1.0
+    """Of the samples."""
+    top_p: float = 1.0
+    """Of the samples."""
+    seed: int = 0
+    """Of the samples."""
+    parse_truncated: bool = False
+    """Read answers in responses that were cut off, too."""
+    batch_size: int = 16
+    """Rows answered side by side."""
+    dtype: str | None = None
+    """Weights' dtype, such as bfloat16; by default float32 on a CPU, else as they are stored."""
+    load_in_4bit: bool = False
+    """Load the weights in 4 bits (NF4)."""
+    dry_run: bool = False
+    """Show the first prompt of each peer and count what would be asked; load no weights."""
+
+    resume_flag: ClassVar[str] = ""  # the same command goes on from its cache
+
+    def check(self) -> None:
+        """Refuses numbers that cannot work, before anything is loaded."""
+        for name, low in (("batch_size", 1), ("max_new_tokens", 1), ("limit", 1)):
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least {low}, got {value}.")
+        if self.temperature <= 0 or not 0 < self.top_p <= 1:
+            raise ValueError("--temperature must be above 0 and --top-p above 0 and at most 1.")
+
+    def load_questions(self) -> tuple[Benchmark, list[Item], dict[str, Any]]:
+        """The benchmark, its items, and what a result is known by."""
+        from pst_rl.benchmarks.items import NEEDS, find_benchmark, load_items, with_style
+        from pst_rl.benchmarks.prompts import load_prompt
+
+        benchmark = with_style(find_benchmark(self.benchmark), self.style)
+        prompt = load_prompt(self.prompt or benchmark.prompt, NEEDS[benchmark.form])
+        names = ("data", "split", "question_column", "answer_column", "limit")
+        items = load_items(
+            benchmark, prompt=prompt, seed=self.data_seed, **{name: getattr(self, name) for name in names}
+        )
+        known = {
+            "benchmark": benchmark.name,
+            "data": self.data or benchmark.source,
+            "split": self.split,
+            "prompt": {"name": prompt.name, "digest": prompt.digest},
+            "scorings": {name: asdict(scoring) for name, scoring in benchmark.scorings.items()},
+            "questions": [_digest(item) for item in items],
+        }
+        return benchmark, items, known
+
+    def decoding(self, benchmark: Benchmark, greedy: bool) -> Decoding:
+        from pst_rl.benchmarks.model import Decoding
+
+        room = self.max_new_tokens or benchmark.max_new_tokens
+        return Decoding(room) if greedy else Decoding(room, self.temperature, self.top_p, self.seed)
+
+    def load_model(self, name: str, path: str) -> LanguageModel:
+        from pst_rl.benchmarks.model import LanguageModel
+
+        return LanguageModel.load(path, name, self.dtype, self.load_in_4bit)
+
+    def plan(self, benchmark: Benchmark, items: Sequence[Item], peers: dict[str, str], each: int) -> list[str]:
+        """What a dry run prints, for `each` responses to a question."""
+        from pst_rl.cli.prompt_preview import read_prompts
+        from pst_rl.peers.prompts import BASE_TEMPLATE
+
+        asked = [[{"role": "user", "content": item.shown}] for item in items]
+        lines = []
+        for name, path in peers.items():
+            lines += [f"---- {name}: {path}", str(read_prompts(path, asked, BASE_TEMPLATE)), ""]
+        room, total = self.decoding(benchmark, True).max_new_tokens, len(items) * each * len(peers)
+        lines += [f"{len(items)} questions x {each} responses x {len(peers)} peers, up to {room} tokens each"]
+        return [*lines, f"at most {total * room:,} tokens written, fewer where the cache has them"]
+
+
+@dataclass
+class Eval(Questions):
+    """Measure models on a benchmark: each alone, their vote, and in turn.
+
+    Responses are kept in a cache, by model weights, prompt and settings: after an interruption the same command goes
+    on, and what was asked once is not asked again.
+    """
+
+    samples: int = 0
+    """Samples per peer and question, for mean@k, pass@k and majority@k; 0 for greedy responses only."""
+    k: list[int] = field(default_factory=list)
+    """The k of pass@k and majority@k; by default the number of samples."""
+    collaborative: bool = True
+    """Also let the peers answer in turn, each reading those before it; the last one speaks for all."""
+    peer_template: str | None = None
+    """How a response is shown to later peers, with {text}; by default the benchmark's."""
+    compare: str | None = None
+    """results.json of an earlier evaluation of the same questions: gains with intervals and paired tests."""
+    output_dir: str = "runs/eval"
+    """Folder of results.json, responses.jsonl and the cache."""
+    cache: str | None = None
+    """The cache; by default cache.jsonl in the output folder."""
+
+    def run(self) -> None:
+        """Does it all.
+
+        Raises:
+            FileNotFoundError, ValueError: For anything that does not fit, before a model is loaded where it can be.
+        """
+        from pst_rl.benchmarks.cache import Cache
+        from pst_rl.benchmarks.peer_set import find_peers
+        from pst_rl.benchmarks.results import compare, read_results, summarise, table
+        from pst_rl.benchmarks.scores import score
+        from pst_rl.coherence.export import write_text
+
+        quiet()
+        self.check()
+        benchmark, items, known = self.load_questions()
+        peers = find_peers(self.peers)
+        earlier = read_results(self.compare) if self.compare else None
+        if earlier and earlier["questions"] != known["questions"]:
+            compare(earlier, known, self.compare)  # raises
+        if self.dry_run:
+            each = 1 + self.samples + (self.collaborative and len(peers) > 1)
+            print("\n".join(self.plan(benchmark, items, peers, each)))
+            return
+        folder = Path(self.output_dir)
+        cache = Cache(Path(self.cache) if self.cache else folder / "cache.jsonl")
+        models = [self.load_model(name, path) for name, path in peers.items()]
+        responses = self._ask(benchmark, items, models, cache)
+        settings = {
+            name: getattr(self, name) for name in ("samples", "temperature", "top_p", "seed", "parse_truncated")
+        }
+        results = known | {
+            "peers": {m.name: {"model": peers[m.name], "digest": m.digest} for m in models},
+            "settings": settings | {"max_new_tokens": self.decoding(benchmark, True).max_new_tokens},
+            "finished": {name: _share(r.finished for r in rows) for name, rows in responses.greedy.items()},
+            "scores": summarise(score(benchmark, items, responses, self._ks(), self.parse_truncated)),
+        }
+        if earlier:
+            results["comparison"] = compare(earlier, results, self.compare)
+        write_text(folder / "results.json", json.dumps(results) + "\n")
+        write_text(folder / "responses.jsonl", "".join(json.dumps(row) + "\n" for row in _rows(items, responses)))
+        print("\n".join(table(results)))
+        print(f"Written: {folder / 'results.json'}, {folder / 'responses.jsonl'}")
+
+    def check(self) -> None:
+        super().check()
+        if self.samples < 0 or any(not 1 <= k <= self.samples for k in self.k):
+            raise ValueError(f"--k must lie between 1 and --samples ({self.samples}), got {self.k}.")
+        if self.peer_template is not None and "{text}" not in self.peer_template:
+            raise ValueError(f"--peer-template must contain {{text}}, got {self.peer_template!r}.")
+
+    def _ks(self) -> list[int]:
+        return self.k or ([self.samples] if self.samples else [])
+
+    def _ask(self, benchmark: Benchmark, items: Sequence[Item], models, cache) -> Responses:
+        from pst_rl.benchmarks.ask import ask, ask_in_turn
+        from pst_rl.benchmarks.scores import Responses
+
+        greedy, sampling = self.decoding(benchmark, True), self.decoding(benchmark, False)
+        shown = [item.shown for item in items]
+        together = self.collaborative and len(models) > 1
+        total = len(items) * len(models) * (1 + self.samples + together)
+        with progress(total) as report:
+            options = {"batch_size": self.batch_size, "report": report}
+            alone, samples = {}, {}
+            for model in models:
+                prompts = [model.fit(text, (), "", model.window - greedy.max_new_tokens) for text in shown]
+                alone[model.name] = [rows[0] for rows in ask(model, prompts, greedy, cache, **options)]
+                if self.samples:
+                    samples[model.name] = ask(model, prompts, sampling, cache, copies=self.samples, **options)
+            in_turn = []
+            if together:
+                template = self.peer_template or benchmark.peer_template
+                in_turn = ask_in_turn(models, shown, greedy, cache, peer_template=template, **options)
+        names = [model.name for model in models]
+        return Responses(alone, samples, dict(zip(names, in_turn, strict=False)))
+
+
+def quiet() -> None:
+    """No bars for each small file that is read."""
+    from datasets.utils.logging import disable_progress_bar as hide_datasets_bars
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    hide_datasets_bars()
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Report]:
+    """A bar in a terminal, nothing elsewhere."""
+    from rich.progress import Progress
+
+    with Progress(disable=not sys.stdout.isatty(), transient=True) as bar:
+        task = bar.add_task("responses", total=total)
+        yield lambda rows: bar.advance(task, rows)
+
+
+def _digest(item: Item) -> str:
+    """What a question is known by in results: its text and its gold."""
+    return hashlib.sha256(json.dumps([item.question, item.gold]).encode()).hexdigest()[:16]
+
+
+def _share(values) -> float:
+    found = list(values)
+    return sum(found) / len(found)
+
+
+def _rows(items: Sequence[Item], responses: Responses) -> Iterator[dict[str, Any]]:
+    """One row for each question, with all that was said."""
+    for q, item in enumerate(items):
+        yield {
+            "question": item.question,
+            "answer": item.gold,
+            "responses": {name: rows[q].text for name, rows in responses.greedy.items()},
+            "samples": {name: [r.text for r in rows[q]] for name, rows in responses.sampled.items()},
+            "collaborative": {name: rows[q].text for name, rows in responses.collaborative.items()},
+        }

@@ -1,0 +1,202 @@
+"""`pst-rl gv-gap`: peers and verifiers in, generator-verifier gaps out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pst_rl.cli.eval import Questions, progress, quiet
+
+if TYPE_CHECKING:
+    from pst_rl.benchmarks.model import LanguageModel
+    from pst_rl.benchmarks.verifiers import Verifier
+
+JUDGED = ("true_false", "likelihood", "likelihood_sum")
+COLUMNS = ("generation", "verified", "gap", "relative_gap", "balanced_accuracy", "kept", "unparsed")
+
+
+@dataclass
+class GVGap(Questions):
+    """Measure the generator-verifier gap: how much better the samples are that a verifier keeps.
+
+    Samples and scores are kept in a cache: after an interruption the same command goes on.
+    """
+
+    samples: int = 8
+    """Samples per peer and question."""
+    verifiers: list[str] = field(default_factory=lambda: ["true_false", "likelihood"])
+    """true_false: P(True) / (P(True) + P(False)) of a model that is asked; likelihood: its mean log-probability of a
+    response's tokens; likelihood_sum: their sum; a folder of a sequence classifier; or module:function."""
+    judges: list[Literal["self", "others"]] = field(default_factory=lambda: ["self", "others"])
+    """Whose true_false and likelihood: the peer's own, or the mean of the others'."""
+    judge_peers: list[str] | None = None
+    """Judge by these models instead of --peers, matched by name: e.g. the peers as they were before training."""
+    threshold: float | None = None
+    """Keep samples with a score of at least this."""
+    quantile: float | None = None
+    """Keep samples from this quantile of the scores on; 0.8, about the best fifth, unless --threshold is set."""
+    scope: Literal["question", "all"] = "question"
+    """Take the quantile among the samples of a question, or of all questions."""
+    judge_prompt: str = "judge.v1"
+    """Prompt of true_false: a name or a text file with {question} and {response}."""
+    compare: str | None = None
+    """results.json of an earlier measurement on the same questions: changes with intervals and paired tests."""
+    output_dir: str = "runs/gv-gap"
+    """Folder of results.json and the cache."""
+    cache: str | None = None
+    """The cache; by default cache.jsonl in the output folder."""
+
+    def run(self) -> None:
+        """Does it all.
+
+        Raises:
+            FileNotFoundError, ValueError: For anything that does not fit, before a model is loaded where it can be.
+        """
+        from pst_rl.benchmarks.cache import Cache
+        from pst_rl.benchmarks.gv_gap import draw_samples, gap_scores, score_samples
+        from pst_rl.benchmarks.peer_set import find_peers
+        from pst_rl.benchmarks.prompts import load_prompt
+        from pst_rl.benchmarks.results import compare, pipe_table, read_results, table
+        from pst_rl.benchmarks.verifiers import load_verifier
+        from pst_rl.coherence.export import write_text
+
+        quiet()
+        self.check()
+        threshold = self._threshold()
+        prompt = load_prompt(self.judge_prompt, ("question", "response"))
+        benchmark, items, known = self.load_questions()
+        peers = find_peers(self.peers)
+        judges = find_peers(self.judge_peers) if self.judge_peers else peers
+        self._check_judges(peers, judges)
+        earlier = read_results(self.compare) if self.compare else None
+        if earlier and earlier["questions"] != known["questions"]:
+            compare(earlier, known, self.compare)  # raises
+        if self.dry_run:
+            print("\n".join(self.plan(benchmark, items, peers, self.samples)))
+            scored = len(items) * len(peers) * self.samples
+            print(f"{scored:,} responses to score by each verifier: {', '.join(self.verifiers)}")
+            return
+        trained = {name: load_verifier(name) for name in self.verifiers if name not in JUDGED}
+
+        folder = Path(self.output_dir)
+        cache = Cache(Path(self.cache) if self.cache else folder / "cache.jsonl")
+        models = {name: self.load_model(name, path) for name, path in peers.items()}
+        same = judges == peers
+        judging = models if same else {name: self.load_model(name, path) for name, path in judges.items()}
+        scoring_name, scoring = next(iter(benchmark.scorings.items()))
+        decoding = self.decoding(benchmark, greedy=False)
+        scores: dict[str, Any] = {}
+        with progress(len(models) * len(items) * self.samples) as report:
+            drawn = {
+                name: draw_samples(
+                    model,
+                    items,
+                    scoring,
+                    decoding,
+                    cache,
+                    samples=self.samples,
+                    batch_size=self.batch_size,
+                    parse_truncated=self.parse_truncated,
+                    report=report,
+                )
+                for name, model in models.items()
+            }
+        for verifier in self.verifiers:
+            for label, panels in self._panels(verifier, trained, judging, list(peers), prompt).items():
+                with progress(sum(map(len, panels.values())) * len(items) * self.samples) as report:
+                    scores[label] = {
+                        name: gap_scores(
+                            drawn[name],
+                            score_samples(panel, drawn[name], cache, self.batch_size, report),
+                            threshold,
+                        )
+                        for name, panel in panels.items()
+                    }
+        names = ("samples", "temperature", "top_p", "seed", "parse_truncated", "threshold", "quantile", "scope")
+        results = known | {
+            "scoring": scoring_name,
+            "peers": {n: {"model": peers[n], "digest": m.digest} for n, m in models.items()},
+            "judges": {n: {"model": judges[n], "digest": m.digest} for n, m in judging.items()},
+            "judge_prompt": {"name": prompt.name, "digest": prompt.digest},
+            "settings": {name: getattr(self, name) for name in names}
+            | {"quantile": threshold.quantile, "max_new_tokens": decoding.max_new_tokens},
+            "scores": scores,
+        }
+        if earlier:
+            results["comparison"] = compare(earlier, results, self.compare)
+        write_text(folder / "results.json", json.dumps(results) + "\n")
+        shown = (*COLUMNS, f"pass@{self.samples}", f"majority@{self.samples}")
+        print("\n".join(gap_table(scores, shown, len(items), pipe_table)))
+        if earlier:
+            print("\n".join(table({"scores": {}, "comparison": results["comparison"]})))
+        print(f"Written: {folder / 'results.json'}")
+
+    def check(self) -> None:
+        super().check()
+        if self.samples < 2:
+            raise ValueError(f"--samples must be at least 2, got {self.samples}: one sample leaves nothing to choose.")
+        if not self.verifiers or not self.judges:
+            raise ValueError("Name at least one of --verifiers and of --judges.")
+
+    def _threshold(self):
+        from pst_rl.measure.verification import Threshold
+
+        quantile = 0.8 if self.quantile is None and self.threshold is None else self.quantile
+        return Threshold(self.threshold, quantile, self.scope)
+
+    def _check_judges(self, peers: Mapping[str, str], judges: Mapping[str, str]) -> None:
+        if not set(self.verifiers) & set(JUDGED):
+            return
+        if "self" in self.judges and (missing := sorted(set(peers) - set(judges))):
+            raise ValueError(
+                f"No judge is called {missing[0]!r}; there are {', '.join(judges)}. Judges are matched by name: "
+                "rename a folder, or use --judges others."
+            )
+        if "others" in self.judges and any(set(judges) <= {name} for name in peers):
+            raise ValueError("With one peer there are no others to judge: use --judges self, or name --judge-peers.")
+
+    def _panels(
+        self,
+        verifier: str,
+        trained: Mapping[str, Verifier],
+        judging: Mapping[str, LanguageModel],
+        peers: Sequence[str],
+        prompt: Any,
+    ) -> dict[str, dict[str, list[Verifier]]]:
+        """For each row of the results, and each peer, the verifiers whose mean score counts."""
+        from pst_rl.benchmarks.verifiers import Likelihood, TrueFalse
+
+        if verifier in trained:
+            return {verifier: {name: [trained[verifier]] for name in peers}}
+
+        def made(judge: LanguageModel) -> Verifier:
+            return (
+                TrueFalse(judge, prompt) if verifier == "true_false" else Likelihood(judge, verifier == "likelihood")
+            )
+
+        own = {name: made(judge) for name, judge in judging.items()}
+        panels = {
+            "self": {name: [own[name]] for name in peers if name in own},
+            "others": {name: [v for judge, v in own.items() if judge != name] for name in peers},
+        }
+        return {f"{verifier}/{judge}": panels[judge] for judge in self.judges}
+
+
+def gap_table(scores: Mapping[str, Any], columns: Sequence[str], questions: int, pipe_table) -> list[str]:
+    """In percent and points, with intervals, as Markdown lines."""
+
+    def cell(entry: Mapping[str, Any] | None) -> str:
+        if entry is None:
+            return "-"
+        low, high = entry["ci95"]
+        return f"{100 * entry['value']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+    rows = [
+        [label, peer, *(cell(own[column]) for column in columns)]
+        for label, by_peer in scores.items()
+        for peer, own in by_peer.items()
+    ]
+    return pipe_table(["verifier", f"peer, {questions} questions", *columns], rows)

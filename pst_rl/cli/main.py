@@ -1,0 +1,124 @@
+"""The command `pst-rl`: one subcommand for each thing to do."""
+
+import inspect
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import make_dataclass
+from typing import Annotated, Any, Protocol
+
+import tyro
+
+from pst_rl.cli.config_file import option_value, with_file
+from pst_rl.cli.eval import Eval
+from pst_rl.cli.exit_status import DONE, INTERRUPTED, OUTPUT_CLOSED, TERMINATED, Terminated, sigterm_raises, status_of
+from pst_rl.cli.gv_gap import GVGap
+from pst_rl.cli.label import Label
+from pst_rl.cli.parse import fail, in_one_line, quiet_bitsandbytes
+from pst_rl.cli.peers import Peers
+from pst_rl.cli.push import Push
+from pst_rl.cli.report import Report
+from pst_rl.cli.shell_completion import Completion
+from pst_rl.cli.train import Train, TrainRun
+
+
+class Command(Protocol):
+    """A subcommand: a dataclass of options that tyro reads, importing heavy libraries in `run` only.
+
+    Attributes:
+        resume_flag: What to add to the command line to go on after an interruption; nothing if the same one does.
+    """
+
+    resume_flag: str
+
+    def run(self) -> int | None:
+        """Does it; returns the exit status, `None` for 0."""
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "train": Train,  # its options, which `TrainRun` parses together with those of the trainer
+    "label": Label,
+    "eval": Eval,
+    "gv-gap": GVGap,
+    "report": Report,
+    "peers": Peers,
+    "push": Push,
+    "completion": Completion,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line `argv` (default: the process's) and returns its status, see `pst_rl.cli.exit_status`.
+
+    What cannot be parsed, found or used, and what could not be written, is one line on stderr; after Ctrl-C or
+    SIGTERM a line says how to go on.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    command: Command | None = None
+    quiet_bitsandbytes()
+    try:
+        with sigterm_raises():
+            command = parse(argv)
+            return command.run() or DONE
+    except SystemExit as stop:  # after --help
+        return int(stop.code or DONE)
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at its end
+        return OUTPUT_CLOSED
+    except (ValueError, OSError) as error:
+        fail(error)
+        return status_of(error)
+    except KeyboardInterrupt:
+        _say_how_to_go_on("Interrupted", argv, command)
+        return INTERRUPTED
+    except Terminated:
+        _say_how_to_go_on("Stopped by SIGTERM", argv, command)
+        return TERMINATED
+
+
+def parse(argv: Sequence[str]) -> Command:
+    """The command of a command line, with the options of `--config FILE` where there are no flags.
+
+    Raises:
+        ValueError, FileNotFoundError: One line, for anything that cannot be parsed.
+        SystemExit: With status 0, after `--help`.
+    """
+    name, words = (argv[0], list(argv[1:])) if argv else ("", [])
+    if name not in COMMANDS:
+        listed = _listed()
+        return in_one_line(
+            lambda: tyro.extras.subcommand_cli_from_dict(listed, args=argv, prog="pst-rl", description=_WHAT)
+        )
+    if name == "train":
+        return TrainRun.parse(words)
+    default, from_file = in_one_line(lambda: with_file(COMMANDS[name], option_value(words, "config")))
+    flat = Annotated[COMMANDS[name], tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes]
+
+    def command(options: flat = default, config: Annotated[str | None, _CONFIG] = None) -> Command:
+        return options
+
+    command.__doc__ = COMMANDS[name].__doc__
+    return in_one_line(lambda: tyro.cli(command, args=[*from_file, *words], prog=f"pst-rl {name}"))
+
+
+_WHAT = "Language models that improve without labels. `pst-rl COMMAND --help` lists a command's options."
+_CONFIG = tyro.conf.arg(help="YAML or JSON file with options; flags override it.")
+
+
+def _listed() -> dict[str, type]:
+    """The subcommands without their options: what `pst-rl --help` needs."""
+    listed = {name: make_dataclass(name, []) for name in COMMANDS}
+    for name, command in COMMANDS.items():
+        listed[name].__doc__ = inspect.getdoc(command).split("\n\n")[0]
+    return listed
+
+
+def _say_how_to_go_on(reason: str, argv: Sequence[str], command: Command | None) -> None:
+    flag = command.resume_flag if command else ""
+    flags = [flag] if flag and flag not in argv else []
+    print(f"{reason}. Resume with: {shlex.join(['pst-rl', *argv, *flags])}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""From the command line to a training run's configuration: a preset, a file and flags, the last word winning."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import sys
+import types
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import tyro
+
+from pst_rl.cli.config_file import as_flags, option_value, read_config
+from pst_rl.cli.exit_status import REFUSED
+
+if TYPE_CHECKING:
+    from trl import ModelConfig
+
+    from pst_rl.config import PSTConfig
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What a command line says: the script's own options, the trainer's, and TRL's model options."""
+
+    script: Any
+    config: PSTConfig
+    model: ModelConfig
+
+
+def parse(
+    script: type,
+    presets: Mapping[str, Mapping[str, Any]],
+    tiny_style: Mapping[str, Any],
+    argv: Sequence[str] | None = None,
+    prog: str | None = None,
+) -> Arguments:
+    """Parses `argv` (default: the process's) over a script dataclass, [`PSTConfig`] and [`~trl.ModelConfig`].
+
+    The options of `--preset` come first, those of `--config FILE` (YAML or JSON) next, and flags override both. Where
+    the peers are the embedded `tiny` ones, `tiny_style` (prompt and answer formats they were pretrained on) joins the
+    preset. Options that take a dict are given as JSON. A misspelt option is answered with the nearest one.
+
+    Raises:
+        ValueError, FileNotFoundError: One line, for anything that cannot be parsed.
+        SystemExit: With status 0, after `--help`.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    from_file = read_config(path) if (path := option_value(argv, "config")) else {}
+    preset = option_value(argv, "preset") or str(from_file.get("preset") or next(iter(presets)))
+    if preset not in presets:
+        raise ValueError(f"Unknown preset {preset!r}; choose one of {', '.join(presets)}.")
+    peers = option_value(argv, "peers") or from_file.get("peers") or presets[preset]["peers"]
+    tiny = "tiny" in (peers if isinstance(peers, list) else [peers])
+    defaults = dict(presets[preset]) | (dict(tiny_style) if tiny else {})
+
+    quiet_libraries()
+    from trl import ModelConfig  # seconds, so not before it is needed
+
+    from pst_rl.config import PSTConfig
+
+    hints = {**get_type_hints(ModelConfig), **get_type_hints(PSTConfig), **get_type_hints(script)}
+    flags = [*as_flags(defaults, hints, "the preset"), *as_flags(from_file, hints, str(path)), *argv]
+    return in_one_line(lambda: _parse_flags((script, PSTConfig, ModelConfig), flags, prog))
+
+
+def in_one_line(parsed: Callable[[], T]) -> T:
+    """What a call of tyro gives; the box that it draws around a mistake becomes the one line of a `ValueError`."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            found = parsed()
+    except SystemExit as stop:
+        if stop.code:
+            raise ValueError(_unboxed(said.getvalue())) from None
+        raise
+    sys.stderr.write(said.getvalue())  # a warning of a library
+    return found
+
+
+def _unboxed(text: str) -> str:
+    """tyro's message in one line, without its title and the box around it (drawn with blanks in some locales)."""
+    lines = [line.strip("│╭╮╰╯─ ") for line in text.splitlines()]
+    title, *message = [line for line in lines if line.strip("-")]
+    return " ".join(" ".join(message).split())
+
+
+def quiet_libraries() -> None:
+    """Silences what a person running a script can do nothing about."""
+    from transformers.utils.logging import disable_progress_bar
+
+    quiet_bitsandbytes()
+    # TRL still uses the older name of this option; transformers warns at each use.
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing` is deprecated", category=FutureWarning)
+    disable_progress_bar()  # one bar for each small file read or written
+
+
+def quiet_bitsandbytes() -> None:
+    """Without the optional `kernels` it is slower on a CPU, and says so whenever it is imported."""
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.CRITICAL)
+
+
+def fail(error: BaseException) -> int:
+    """Prints an error as one line (or a line and a list) instead of a traceback; returns the exit status."""
+    first, *items = str(error).split("\n  ")
+    print("\n  ".join([f"error: {' '.join(first.split())}", *items]), file=sys.stderr)
+    return REFUSED
+
+
+def _parse_flags(parts: tuple[type, type, type], flags: list[str], prog: str | None) -> Arguments:
+    flat = tyro.conf.OmitArgPrefixes
+    script, config, model = parts
+
+    def arguments(script: flat[script], config: flat[config], model: flat[model]) -> Arguments:
+        return Arguments(script, config, model)
+
+    arguments.__doc__ = script.__doc__
+    arguments.__annotations__ = dict(zip(("script", "config", "model"), (flat[part] for part in parts), strict=True))
+    registry = tyro.constructors.ConstructorRegistry()
+    registry.primitive_rule(json_rule)
+    with registry:
+        return tyro.cli(arguments, args=flags, prog=prog, config=(tyro.conf.AvoidSubcommands,))
+
+
+def json_rule(info: Any) -> Any:
+    """Lets every option that may be a dict read JSON; tyro alone would make it a subcommand."""
+    members = get_args(info.type) if get_origin(info.type) in (Union, types.UnionType) else (info.type,)
+    if not any(get_origin(m) is dict or m is dict for m in members):
+        return None
+
+    def read(words: list[str]) -> Any:
+        text = words[0]
+        if text == "None":
+            return None
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError:
+            if str in members and not text.lstrip().startswith("{"):  # e.g. a path to a JSON file, or a plain name
+                return text
+            raise ValueError(f"expected JSON such as '{{\"key\": 1}}', got {text!r}") from None
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="JSON",
+        instance_from_str=read,
+        is_instance=lambda value: value is None or isinstance(value, (dict, str)),
+        str_from_instance=lambda value: [
+            "None" if value is None else value if isinstance(value, str) else json.dumps(value)
+        ],
+    )
+
+
+def check_resume(config: PSTConfig) -> None:
+    """Refuses a resume from nothing before anything is loaded; the trainer then looks into the checkpoint.
+
+    Raises:
+        FileNotFoundError: There is no such checkpoint.
+    """
+    from pst_rl.loop.checkpoint_files import checkpoints_of
+
+    wanted = config.resume_from_checkpoint
+    if wanted is None or str(wanted).lower() == "auto":
+        return
+    there = checkpoints_of(config.output_dir)
+    if str(wanted).lower() in ("last", "true"):
+        if not there:
+            raise FileNotFoundError(f"There is no checkpoint in {config.output_dir!r} to resume from.")
+    elif not Path(wanted, "trainer_state.json").is_file():
+        advice = f"there is: {', '.join(map(str, reversed(there)))}" if there else f"{config.output_dir!r} holds none"
+        raise FileNotFoundError(f"{wanted!r} is no checkpoint; {advice}.")

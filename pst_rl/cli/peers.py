@@ -1,0 +1,244 @@
+"""`pst-rl peers`: models in, and out comes what they are, how they differ and what training them needs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from pst_rl.hub.peer_facts import PeerFacts
+    from pst_rl.memory.estimate import MemoryEstimate, RunShape
+
+GIB = 2**30
+ROOM = 0.9  # of a GPU: the rest is for the CUDA context and fragmentation, which the estimate leaves out
+
+
+@dataclass
+class Peers:
+    """Inspect models before training: what they are, whether they differ, how much memory a run needs.
+
+    Reads configuration, tokenizer and card of each; weights are fetched with --download only. The memory options are
+    named as the training command names them.
+    """
+
+    peers: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PEER [PEER ...]")]
+    """Hub ids or folders; `tiny` stands for the three embedded peers."""
+    download: bool = False
+    """Fetch the weights (safetensors only) into the Hub's cache; goes on where it was interrupted."""
+    revision: str | None = None
+    """Branch, tag or commit, the same for all peers."""
+    use_peft: bool = False
+    """LoRA adapters; otherwise all weights are trained."""
+    lora_r: int = 16
+    """Rank of the adapters."""
+    lora_target_modules: tuple[str, ...] | None = None
+    """Layers that get one, or `all-linear`; by default PEFT's choice for the architecture."""
+    load_in_4bit: bool = False
+    """NF4 weights; needs --use-peft."""
+    use_bnb_nested_quant: bool = False
+    """Double quantization."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """Of weights that are not quantized; default float32, or bfloat16 with --load-in-4bit."""
+    optim: Literal["adamw_torch", "adamw_8bit"] = "adamw_torch"
+    """Optimizer."""
+    per_device_train_batch_size: int = 8
+    """Rows in a forward and backward pass."""
+    steps_per_generation: int = 8
+    """So many such batches are sampled together."""
+    prompt_length: int = 512
+    """Tokens of the longest prompt."""
+    max_completion_length: int = 512
+    """Tokens of a completion."""
+    gradient_accumulation_steps: int = 8
+    """Above 1, gradients of earlier batches wait beside a later one's activations."""
+    gradient_checkpointing: bool = True
+    """Compute activations again in the backward pass."""
+    bf16: bool = True
+    """Mixed precision."""
+    beta: float = 0.0
+    """Above 0 a reference model is needed, unless LoRA is used."""
+    pmi: Literal["on", "off"] = "off"
+    """Whether PMI is scored."""
+    gpu_memory: float | None = None
+    """Memory of the GPU in GiB: says whether the run fits (into 90 % of it)."""
+    json: bool = False
+    """Print JSON instead of tables; sizes in bytes."""
+
+    resume_flag: ClassVar[str] = ""
+
+    def run(self) -> None:
+        """Inspects, downloads if asked to, and prints.
+
+        Raises:
+            ValueError: No peers, one that cannot be found or read, settings that cannot be; with what to do.
+        """
+        if not self.peers:
+            raise ValueError("Name at least one peer: a Hub id, a folder, or tiny.")
+        if self.gpu_memory is not None and not self.gpu_memory > 0:
+            raise ValueError(f"--gpu-memory must be positive (GiB), got {self.gpu_memory:g}.")
+        from transformers.utils.logging import disable_progress_bar
+
+        from pst_rl.hub.peer_facts import compare_peers, fetch, inspect_peer
+        from pst_rl.memory.estimate import estimate
+        from pst_rl.tiny import TINY_PEERS
+
+        disable_progress_bar()
+        models = [m for peer in self.peers for m in (map(str, TINY_PEERS.values()) if peer == "tiny" else [peer])]
+        run = self.run_shape()
+        peers = [inspect_peer(model, self.revision) for model in models]
+        if self.download:
+            for k, peer in enumerate(peers):
+                if peer.missing:
+                    print(f"Downloading {peer.model} ({size(peer)})", file=sys.stderr)
+                    fetch(peer.model, peer.revision)
+                    peers[k] = inspect_peer(peer.model, peer.revision)
+        estimated = estimate([peer.shape for peer in peers], run)
+        warnings = compare_peers(peers) + [
+            f"{peer.name}: prompt and completion of {run.row} tokens do not fit its {peer.shape.context} positions"
+            for peer in peers
+            if run.row > peer.shape.context
+        ]
+        if self.json:
+            print(json.dumps(self.as_json(peers, warnings, estimated), indent=1))
+        else:
+            self.show(peers, warnings, estimated)
+
+    def run_shape(self) -> RunShape:
+        """The settings, as the estimate takes them."""
+        from pst_rl.memory.estimate import RunShape
+
+        return RunShape(
+            quantization="nf4" if self.load_in_4bit else "none",
+            double_quant=self.use_bnb_nested_quant,
+            dtype=self.dtype,
+            lora_rank=self.lora_r if self.use_peft else None,
+            lora_targets=self.lora_target_modules,
+            optimizer="adamw_8bit" if self.optim == "adamw_8bit" else "adamw",
+            batch=self.per_device_train_batch_size,
+            generation_rows=self.per_device_train_batch_size * self.steps_per_generation,
+            prompt_length=self.prompt_length,
+            completion_length=self.max_completion_length,
+            gradient_checkpointing=self.gradient_checkpointing,
+            autocast=self.bf16,
+            accumulates=self.gradient_accumulation_steps > 1,
+            reference=self.beta > 0,
+            pmi=self.pmi == "on",
+        )
+
+    def fits(self, estimated: MemoryEstimate) -> bool | None:
+        """Whether the run fits into the GPU; `None` if its memory was not given."""
+        return None if self.gpu_memory is None else estimated.total <= ROOM * self.gpu_memory * GIB
+
+    # ---- output ----
+
+    def as_json(self, peers: list[PeerFacts], warnings: list[str], estimated: MemoryEstimate) -> dict[str, Any]:
+        from pst_rl.memory.estimate import as_json
+
+        rows = []
+        for peer in peers:
+            shape = {"architecture": peer.shape.architecture, "model_type": peer.shape.model_type}
+            shape |= {key: getattr(peer.shape, key) for key in ("parameters", "vocabulary", "context", "layers")}
+            rows.append({key: value for key, value in vars(peer).items() if key != "shape"} | shape)
+        memory = as_json(estimated) | {"gpu_memory_gib": self.gpu_memory, "fits": self.fits(estimated)}
+        return {"peers": rows, "warnings": warnings, "memory": memory}
+
+    def show(self, peers: list[PeerFacts], warnings: list[str], estimated: MemoryEstimate) -> None:
+        """Two tables, one column for each peer, and what is to be said about them; at most 80 columns wide."""
+        from rich.console import Console
+        from rich.markup import escape
+
+        console = Console(width=80 if not sys.stdout.isatty() else None, highlight=False)
+        for start in range(0, len(peers), 3):  # three columns are readable in 80
+            console.print(table("", peers[start : start + 3], facts_rows))
+        for peer in peers:
+            for note in peer.notes:
+                console.print(escape(f"note: {peer.name}: {note}"))
+        for warning in warnings:
+            console.print(escape(f"warning: {warning}"), style="yellow")
+        for peer in peers:
+            for refusal in peer.refusals:
+                console.print(escape(f"cannot be trained: {peer.name}: {refusal}"), style="red")
+        console.print()
+        named = [(peer.name, row) for peer, row in zip(peers, estimated.peers, strict=True)]
+        for start in range(0, len(named), 3):
+            console.print(table("memory, MiB", named[start : start + 3], memory_rows))
+        console.print(f"resident {gib(estimated.resident)} + {estimated.peak} {gib(max(estimated.phases.values()))}")
+        console.print(f"estimate for one process: {gib(estimated.total)} (docs/memory.md says what is not counted)")
+        if self.gpu_memory is not None:
+            verdict = "fits" if self.fits(estimated) else "does not fit"
+            console.print(f"{verdict} into 90 % of {self.gpu_memory:g} GiB", style="bold")
+
+
+def table(title: str, columns: list, rows) -> Any:
+    """A rich table with a column for each peer."""
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(title=title or None, title_justify="left", width=80)
+    cells = [rows(column) for column in columns]
+    names = [column[0] if isinstance(column, tuple) else column.name for column in columns]
+    made.add_column("")
+    for name in names:
+        made.add_column(escape(name), ratio=1, overflow="fold")
+    for label in cells[0]:
+        made.add_row(label, *(Text(str(cell[label])) for cell in cells))
+    return made
+
+
+def facts_rows(peer: PeerFacts) -> dict[str, str]:
+    tokens = " ".join(f"{role} {token}" for role, token in peer.special_tokens.items() if token is not None)
+    here = "all" if not peer.missing else f"{len(peer.files) - len(peer.missing)} of {len(peer.files)}"
+    return {
+        "model": peer.model if peer.model.count("/") < 2 else f".../{'/'.join(Path(peer.model).parts[-2:])}",
+        "architecture": peer.shape.architecture,
+        "parameters": f"{peer.shape.parameters:,}",
+        "vocabulary": f"{peer.shape.vocabulary:,}",
+        "context": f"{peer.shape.context:,}",
+        "chat template": "yes" if peer.chat_template else "no",
+        "tokenizer": peer.tokenizer,
+        "special tokens": tokens or "none",
+        "dtype": peer.dtype or "not said",
+        "safetensors": f"{size(peer)}, {here} here" if peer.files else "none",
+        "license": peer.license or "not said",
+        "revision": (peer.revision or "")[:12],
+    }
+
+
+def memory_rows(column: tuple) -> dict[str, str]:
+    _, peer = column
+    labels = {
+        "weights": "weights",
+        "adapters": "adapters",
+        "optimizer": "optimizer states",
+        "reference": "reference model",
+        "gradients": "gradients",
+        "kv_cache": "keys and values",
+        "sampling": "sampling",
+        "scoring": "PMI scoring",
+        "activations": "activations",
+        "backward": "backward pass",
+        "loss": "loss",
+    }
+    found = {label: getattr(peer, key) / 2**20 for key, label in labels.items()}
+    return {label: f"{amount:,.1f}" if amount else "-" for label, amount in found.items()}
+
+
+def size(peer: PeerFacts) -> str:
+    """Bytes of the weights' files, readable."""
+    if any(amount is None for amount in peer.files.values()):
+        return "size unknown"
+    return gib(sum(peer.files.values()))
+
+
+def gib(amount: int) -> str:
+    """
+    >>> gib(3 * 2**29), gib(2**20)
+    ('1.50 GiB', '1.0 MiB')
+    """
+    return f"{amount / GIB:.2f} GiB" if amount >= GIB else f"{amount / 2**20:.1f} MiB"

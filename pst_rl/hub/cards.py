@@ -1,0 +1,252 @@
+"""Model cards: TRL's own, and in it the other peers, the scheme, the settings and the measured table."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from huggingface_hub import ModelCard, get_token
+from peft import LoraConfig, PeftModel
+
+from pst_rl.aggregation import AGGREGATORS
+from pst_rl.aggregation.votes import Majority
+from pst_rl.data import FILE_FORMATS, PRESETS
+from pst_rl.report import markdown_table
+from pst_rl.tiny import TINY_PEERS
+
+if TYPE_CHECKING:
+    from pst_rl.peers.peer_trainer import PeerTrainer
+    from pst_rl.peers.spec import PeerSpec
+    from pst_rl.trainer import PSTTrainer
+
+HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}")
+# All folders before the last part of an absolute path, or of one from the home folder; not of a URL or a fraction.
+_FOLDERS = re.compile(
+    r"(?<![\w/:.~<)\]-])(?:(?:file://)?~?/(?:[\w.@+-]+/)+|[A-Za-z]:[/\\]{1,2}(?:[\w.@+-]+[/\\]{1,2})*)(?=[\w.@+-])"
+)
+HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
+
+
+def write_peer_card(trainer: PSTTrainer, name: str, folder: Path) -> None:
+    """Writes the model card of one peer, `README.md`, into a folder.
+
+    TRL drafts it in the peer's output folder. Added are who the other peers were, the scheme and its settings and, if
+    `trainer.results` is set, the measured table. Folders of this machine are never named.
+    """
+    peer, spec = trainer.peers[name], trainer.specs[name]
+    title = peer.args.hub_model_id.split("/")[-1]
+    supervised = trainer.args.supervised
+    draft = Path(peer.args.output_dir) / "README.md"
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    peer.create_model_card(
+        model_name=title,
+        dataset_name=hub_dataset(data_name(trainer)),
+        tags=["supervised"] if supervised else [],
+    )
+    card = ModelCard.load(draft)
+
+    card.data.tags = sorted(card.data.tags)  # TRL's order changes from run to run
+    card.data.pipeline_tag = "text-generation"
+    if isinstance(peer.model, PeftModel):
+        card.data.library_name = "peft"
+    text = card.text.replace('model="None"', f'model="{title}"')  # TRL's, before there is a repository
+    if supervised:
+        text = text.replace(f"# Model Card for {title}", f"# Model Card for {title} (supervised)", 1)
+    if hub_model(spec) is None:
+        card.data.base_model = None
+        text = re.sub(r"version of \[.*?\]\(.*?\)", f"version of {describe_base(peer, spec)}", text, count=1)
+    text = insert_before(text, "## Quick start", summary(trainer, name))
+    text = insert_before(text, "### Framework versions", details(trainer, name))
+    card.text = without_secrets(text, trainer.args.hub_token)
+    for path in {draft, folder / "README.md"}:
+        card.save(path)
+
+
+def insert_before(text: str, heading: str, addition: str) -> str:
+    """`text` with the addition before the heading, or at its end if there is no such heading."""
+    before, heading, after = text.partition(heading)
+    return f"{before.rstrip()}\n\n{addition}\n\n{heading}{after}"
+
+
+# ---- paragraphs and tables ----
+
+
+def summary(trainer: PSTTrainer, name: str) -> str:
+    """What happened, in two sentences; a supervised run says so here."""
+    others = [f"`{other}`" for other in trainer.peers if other != name]
+    company = f"together with {' and '.join(others)}" if others else "alone"
+    if trainer.args.supervised:
+        labels = "**The run was supervised:** gold answers of the training questions were read."
+    else:
+        labels = "No label of the training questions was read."
+    return f"It was trained by pst-rl as `{name}`, {company}. {labels}"
+
+
+def details(trainer: PSTTrainer, name: str) -> str:
+    """The peers, the scheme with its settings, and the measured table."""
+    peers = [(f"`{n}`{' (this model)' * (n == name)}", *peer_row(trainer, n)) for n in trainer.peers]
+    parts = [
+        "### Peers",
+        markdown(("Peer", "Base model", "Updated", "Repository"), peers),
+        "### Scheme and settings",
+        markdown(("Setting", "Value"), settings(trainer, name)),
+    ]
+    if trainer.results is not None:
+        results = replace(trainer.results, dataset=describe_data(trainer.results.dataset))
+        parts += ["### Results", markdown_table(results)]
+    if any(tiny_name(spec) for spec in trainer.specs.values()):
+        parts.append(
+            "The tiny peers of pst-rl are a constructed test bed: a gain here is no evidence about larger models."
+        )
+    peer, spec = trainer.peers[name], trainer.specs[name]
+    if isinstance(peer.model, PeftModel) and hub_model(spec) is None:
+        parts.append(
+            "This repository holds an adapter whose base model was a folder on the machine it was trained on, and "
+            f"`adapter_config.json` still names that folder. Load that model, {describe_base(peer, spec)}, yourself "
+            "and put the adapter on it with `PeftModel.from_pretrained(base, ...)`."
+        )
+    return "\n\n".join(parts)
+
+
+def peer_row(trainer: PSTTrainer, name: str) -> tuple[str, str, str]:
+    """Base model, what of it was updated, and the repository of one peer."""
+    peer, spec = trainer.peers[name], trainer.specs[name]
+    if not spec.trainable:
+        updated = "no, frozen"
+    elif name not in trainer.updated():
+        updated = "no, the last peer"
+    elif isinstance(peer.model, PeftModel):
+        config = peer.model.active_peft_config
+        updated = f"LoRA, rank {config.r}" if isinstance(config, LoraConfig) else f"{config.peft_type.value} adapter"
+        updated += " on quantized weights" * (spec.quantization_config is not None)
+    else:
+        updated = "all weights"
+    return describe_base(peer, spec), updated, link(peer.hub_model_id) if peer.hub_model_id else "-"
+
+
+def settings(trainer: PSTTrainer, name: str) -> Iterable[tuple[str, str]]:
+    """What one would need to know to run it again, as (setting, value)."""
+    args, spec = trainer.args, trainer.specs[name]
+    data = data_name(trainer)
+    questions = str(len(trainer.train_dataset)) + (f" of {describe_data(data)}" if data else "")
+    yield "Training questions", questions + (", with gold answers" if args.supervised else ", unlabelled")
+    if args.context == "sequential":
+        yield "Answers", f"sequential, {args.order} order; later peers read the {args.peer_context} of earlier ones"
+    else:
+        yield "Answers", "independent of each other"
+    yield "Aggregator", describe_aggregator(trainer)
+    yield "Rewards", ", ".join(n + " (only monitored)" * (n not in trainer.mix.trained) for n in trainer.providers)
+    yield "Reward weights", ", ".join(f"{n} {w:g}" for n, w in trainer.mix.weights.items() if w != 0.0)
+    for label, options in (
+        ("Aggregator options", args.aggregator_options),
+        ("Reward options", args.reward_options),
+        ("Reward schedules", args.reward_schedules),
+    ):
+        if options:
+            yield label, f"`{json.dumps(options)}`"
+    yield "Objective", args.objective
+    yield "Loss", f"{args.loss_type}, beta {args.beta:g}"
+    yield "PMI weights", describe_pmi(trainer)
+    group = f"{args.num_generations} for each question and peer, {args.generation_batch_size // args.num_generations}"
+    yield "Samples", f"{group} questions at a time, temperature {args.temperature:g}, top_p {args.top_p:g}"
+    yield "Completion length", f"at most {args.max_completion_length} tokens"
+    yield "Optimizer steps", str(trainer.state.global_step)
+    rate = args.learning_rate if spec.learning_rate is None else spec.learning_rate
+    yield "Learning rate", f"{rate:g}, {args.lr_scheduler_type.value} schedule"
+    yield "Seed", str(args.seed)
+
+
+def describe_aggregator(trainer: PSTTrainer) -> str:
+    """Its name in `AGGREGATORS`, or its class."""
+    aggregator = trainer.aggregator
+    name = {kind: key for key, kind in AGGREGATORS.items()}.get(type(aggregator), type(aggregator).__name__)
+    return f"{name}, quorum {aggregator.quorum:g}" if isinstance(aggregator, Majority) else name
+
+
+def describe_pmi(trainer: PSTTrainer) -> str:
+    """The switches of the weights, in the words of the configuration."""
+    args = trainer.args
+    if args.pmi == "off":
+        return "off"
+    switches = ("direction", "scorer", "target", "conditioning", "marginal", "reduction")
+    named = [f"{switch} {getattr(args, f'pmi_{switch}')}" for switch in switches]
+    tau = "a running standard deviation" if args.pmi_tau is None else f"{args.pmi_tau:g} nats"
+    return ", ".join(["on", *named, f"tau {tau}"])
+
+
+def markdown(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A table; a bar inside a cell is escaped."""
+    lines = [header, ("---",) * len(header), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+# ---- names, never paths ----
+
+
+def without_secrets(text: str, token: str | None = None) -> str:
+    """`text` with the last part only of each folder of this machine, and without Hub tokens: given, in use, or any.
+
+    >>> without_secrets('judge "/home/me/models/juror", ~/data/q.jsonl; 3 km/h, https://hf.co/a/b; hf_' + "a" * 34)
+    'judge "juror", q.jsonl; 3 km/h, https://hf.co/a/b; <token>'
+    """
+    for secret in (token, get_token()):
+        text = text.replace(secret, "<token>") if secret else text
+    return _FOLDERS.sub("", HUB_TOKEN.sub("<token>", text))
+
+
+def link(repo: str) -> str:
+    return f"[{repo}](https://huggingface.co/{repo})"
+
+
+def base_path(spec: PeerSpec) -> str:
+    """Hub id or folder of a peer's base model; empty for a model that was built in memory."""
+    return str(spec.model if isinstance(spec.model, (str, os.PathLike)) else spec.model.config._name_or_path)
+
+
+def hub_model(spec: PeerSpec) -> str | None:
+    """The Hub id of a peer's base model, or `None` if it is local."""
+    path = base_path(spec)
+    return path if HUB_ID.fullmatch(path) and not os.path.isdir(path) else None
+
+
+def tiny_name(spec: PeerSpec) -> str | None:
+    """Which embedded tiny peer this is, if it is one."""
+    folder = Path(base_path(spec)).resolve()
+    return next((name for name, tiny in TINY_PEERS.items() if tiny.resolve() == folder), None)
+
+
+def describe_base(peer: PeerTrainer, spec: PeerSpec) -> str:
+    """A link to the base model, or what it is if it is not on the Hub."""
+    if (repo := hub_model(spec)) is not None:
+        return link(repo)
+    if (tiny := tiny_name(spec)) is not None:
+        return f"the pst-rl tiny peer ({tiny})"
+    return f"a local {peer.model.config.model_type} model"
+
+
+def data_name(trainer: PSTTrainer) -> str | None:
+    """What was trained on: as pushed with, or as measured on."""
+    if trainer.dataset_name is None and trainer.results is not None:
+        return trainer.results.dataset
+    return trainer.dataset_name
+
+
+def hub_dataset(source: str | None) -> str | None:
+    """The Hub id of a data set given as `load_questions` takes it, or `None` if it is not on the Hub."""
+    if source in PRESETS:
+        return PRESETS[source].hub_id
+    repo = (source or "").partition(":")[0]
+    local = Path(repo).suffix.lower() in FILE_FORMATS or os.path.exists(repo)
+    return repo if "/" in repo and HUB_ID.fullmatch(repo) and not local else None
+
+
+def describe_data(source: str) -> str:
+    """Its Hub id, or the name of the file."""
+    if source == "tiny":
+        return "pst_rl.tiny"
+    return hub_dataset(source) or Path(source).name

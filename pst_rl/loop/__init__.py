@@ -1,0 +1,1 @@
+"""The training loop around all peers: optimizer, checkpoints, identity of a run, faults."""

@@ -1,0 +1,127 @@
+"""What makes a run that run: its peers, data, seeds and settings, kept in each checkpoint and compared on resume."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trl import GRPOConfig
+
+from pst_rl.config import PSTConfig
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel
+
+    from pst_rl.peers.spec import PeerSpec
+
+IDENTITY = "run.json"
+
+# Settings of TRL's that change what is computed. The number of steps is not among them: a run may be made longer.
+TRL_SETTINGS = """
+    per_device_train_batch_size gradient_accumulation_steps steps_per_generation num_iterations num_generations
+    max_completion_length temperature top_p top_k min_p repetition_penalty use_vllm shuffle_dataset
+    learning_rate lr_scheduler_type warmup_steps weight_decay optim max_grad_norm bf16 fp16
+    beta loss_type scale_rewards importance_sampling_level epsilon epsilon_high delta mask_truncated_completions
+    top_entropy_quantile entropy_coef reward_weights
+""".split()
+NEUTRAL = {
+    "eval_samples",
+    "label_columns",
+    "resume_anyway",
+    "fault_patience",
+    "on_collapse",
+    "collapse_probe",
+    "collapse_probe_steps",
+}  # of ours: nothing trained depends on it
+
+# What a model's configuration says about this machine and this version of transformers, not about the model.
+VOLATILE = {"_name_or_path", "_commit_hash", "transformers_version", "dtype", "torch_dtype", "use_cache"}
+
+
+def run_identity(
+    specs: Mapping[str, PeerSpec], models: Mapping[str, PreTrainedModel], args: PSTConfig, train_dataset: Dataset
+) -> dict[str, Any]:
+    """The identity of a run, as JSON values; it names no folder of this machine beyond a model folder's last part."""
+    own = {f.name for f in fields(PSTConfig)} - {f.name for f in fields(GRPOConfig)} - NEUTRAL
+    identity = {
+        "peers": {name: peer_identity(spec, models[name]) for name, spec in specs.items()},
+        "data": {"questions": len(train_dataset), "prompts": prompts_fingerprint(train_dataset)},
+        "seeds": {"seed": args.seed, "data_seed": args.data_seed},
+        "settings": {name: getattr(args, name) for name in [*TRL_SETTINGS, *sorted(own)]},
+    }
+    return json.loads(json.dumps(identity, default=_plain))
+
+
+def peer_identity(spec: PeerSpec, model: PreTrainedModel) -> dict[str, Any]:
+    """Where a peer's model comes from, and what was made of it."""
+    known: dict[str, Any] = {"trainable": spec.trainable, "learning_rate": spec.learning_rate}
+    source = spec.model if isinstance(spec.model, (str, os.PathLike)) else model.config._name_or_path
+    if os.path.isdir(source):
+        known |= {"model": Path(source).resolve().name, "weights": weights_fingerprint(Path(source))}
+    else:
+        known |= {"model": str(source), "revision": getattr(model.config, "_commit_hash", None) or spec.revision}
+    config = {key: value for key, value in model.config.to_dict().items() if key not in VOLATILE}
+    known["config"] = _hash(json.dumps(config, sort_keys=True, default=_plain).encode())
+    if spec.peft_config is not None:
+        lora = {key: value for key, value in spec.peft_config.to_dict().items() if value is not None}
+        known["adapter"] = {
+            key: lora[key] for key in sorted(lora.keys() - {"base_model_name_or_path", "peft_version"})
+        }
+    if spec.quantization_config is not None:
+        known["quantization"] = spec.quantization_config.to_dict()
+    return known
+
+
+def weights_fingerprint(folder: Path) -> str:
+    """A hash of the lengths, beginnings and ends (1 MiB each) of a model folder's weight files: fast at any size."""
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            head = file.read(1 << 20)
+            file.seek(max(0, size - (1 << 20)))
+            digest.update(f"{path.name} {size} ".encode() + head + file.read())
+    return digest.hexdigest()[:16]
+
+
+def prompts_fingerprint(dataset: Dataset) -> str:
+    """A hash of all prompts in their order."""
+    digest = hashlib.sha256()
+    for prompt in dataset["prompt"]:
+        digest.update(json.dumps(prompt, default=_plain).encode() + b"\n")
+    return digest.hexdigest()[:16]
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Where two identities differ, one line each: `seeds.seed: 42 in the checkpoint, 7 now`."""
+    lines = []
+    for key in sorted(then.keys() | now.keys()):
+        a, b = then.get(key), now.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            lines += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            lines.append(f"{prefix}{key}: {_shown(a)} in the checkpoint, {_shown(b)} now")
+    return lines
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping) and "model" in value:  # a peer
+        return f"model {value['model']!r}"
+    return "nothing" if value is None else json.dumps(value)
+
+
+def _plain(value: Any) -> Any:
+    """Sets as sorted lists; everything else that JSON lacks as its name."""
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=str)
+    return getattr(value, "value", None) or str(value)
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,0 +1,262 @@
+"""One Hugging Face training loop around several peers: wrapping, optimizer, clipping, logs.
+
+Nothing here knows about questions, answers or rewards; that is `pst_rl.trainer`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate.utils import set_seed
+from torch import nn
+from trl.trainer.base_trainer import _BaseTrainer
+from trl.trainer.utils import identity
+
+from pst_rl.config import PSTConfig
+from pst_rl.hub.cards import write_peer_card
+from pst_rl.loop.checkpoints import JointCheckpoints
+from pst_rl.loop.faults import FaultMonitor, StopOnFaults
+from pst_rl.loop.lock import RunLock
+from pst_rl.loop.preemption import Preemption
+from pst_rl.loop.repositories import PeerRepositories, check_hub_strategy, repository_arguments
+from pst_rl.peers.peer_trainer import PAPER, PeerTrainer
+from pst_rl.peers.placement import check_launch
+from pst_rl.peers.spec import PeerSpec
+
+if TYPE_CHECKING:
+    from pst_rl.report import RunResults
+
+
+class Peers(nn.Module):
+    """What the training loop sees as its model: a container of the raw, or the DDP-wrapped, peers, by name.
+
+    Not a `ModuleDict`, which refuses names with a dot ("qwen2.5-1.5b") and those of its own methods.
+    """
+
+    accepts_loss_kwargs = False
+
+    def __init__(self, models: dict[str, nn.Module]):
+        super().__init__()
+        self.names = list(models)
+        self.models = nn.ModuleList(models.values())
+
+    def __getitem__(self, name: str) -> nn.Module:
+        return self.models[self.names.index(name)]
+
+    def items(self) -> list[tuple[str, nn.Module]]:
+        """(name, model) of every peer."""
+        return list(zip(self.names, self.models, strict=True))
+
+    @property
+    def config(self):
+        """The first peer's configuration; the loop only reads telemetry fields from it."""
+        return self.models[0].config
+
+    def activation_checkpointing_enable(self, **kwargs):
+        for model in self.models:
+            model.activation_checkpointing_enable(**kwargs)
+
+    @contextlib.contextmanager
+    def no_sync(self):
+        """Gradient accumulation under DDP: no peer synchronises inside."""
+        with contextlib.ExitStack() as stack:
+            for model in self.models:
+                if isinstance(model, nn.parallel.DistributedDataParallel):
+                    stack.enter_context(model.no_sync())
+            yield
+
+
+class JointTrainer(JointCheckpoints, PeerRepositories, _BaseTrainer):
+    """Owns the loop, optimizer, schedule, callbacks, checkpoints and logs of several [`PeerTrainer`]s."""
+
+    loss_is_scaled_for_ga = True
+    _tag_names = ["trl", "pst-rl", "pst"]
+    _name = "PST"
+    _paper = PAPER
+
+    def __init__(
+        self,
+        specs: dict[str, PeerSpec],
+        args: PSTConfig,
+        reward_names: list[str],
+        train_dataset,
+        eval_dataset,
+        **kwargs,
+    ):
+        check_hub_strategy(args)
+        check_launch(args)
+        if args.ddp_find_unused_parameters is None:
+            args.ddp_find_unused_parameters = False  # transformers would search every peer's graph for them
+        with RunLock(args.output_dir, active=args.should_save):
+            pass  # a folder that is taken, or cannot be written to, is refused before a model is loaded
+        self.specs = specs
+        self.results: RunResults | None = None  # set it once they are measured: the model cards show them
+        self.dataset_name: str | None = None  # for the model cards; else the name in `results`
+        heed_sigterm, args.enable_jit_checkpoint = args.enable_jit_checkpoint, False  # transformers' own is not ours
+        peer_args = repository_arguments(args, specs)
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.peers: dict[str, PeerTrainer] = {}
+        for name, spec in specs.items():
+            set_seed(args.seed)  # each peer's LoRA starts from the same seed, whoever its neighbours are
+            self.peers[name] = PeerTrainer(spec, peer_args, reward_names, train_dataset)
+        self.engines = list(self.peers.values())
+        super().__init__(
+            model=Peers({name: peer.model for name, peer in self.peers.items()}),
+            args=args,
+            data_collator=identity,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            **kwargs,
+        )
+        for peer in self.engines:
+            peer.accelerator = self.accelerator  # one gradient scaler for all
+        self._step = 0  # micro-steps done, like GRPOTrainer's own
+        self.faults = FaultMonitor(self.trained, args.fault_patience)
+        self.add_callback(StopOnFaults(self.faults))
+        self.preemption = Preemption(self)
+        args.enable_jit_checkpoint = heed_sigterm
+        if heed_sigterm:
+            self.add_callback(self.preemption)
+        set_seed(args.seed, device_specific=True)  # as GRPOTrainer does: processes must not sample alike
+
+    @property
+    def trained(self) -> dict[str, PeerTrainer]:
+        """The peers that are updated and saved."""
+        return {name: peer for name, peer in self.peers.items() if self.specs[name].trainable}
+
+    @property
+    def micro_steps_per_generation(self) -> int:
+        """Micro-steps that share one generation batch."""
+        return self.args.steps_per_generation * self.args.num_iterations
+
+    # ---- data ----
+
+    def get_train_dataloader(self):
+        return self.engines[0].get_train_dataloader()  # GRPO's repeated, group-aligned batches
+
+    def num_examples(self, dataloader) -> int:
+        return len(self.train_dataset)
+
+    # ---- wrapping, optimizer, clipping ----
+
+    def _move_model_to_device(self, model, device):
+        pass  # each peer has placed its own model
+
+    def _wrap_model(self, model, training=True, dataloader=None):
+        if not training or model is not self.model:
+            return model
+        for name, peer in self.peers.items():
+            # One DDP per peer: a single wrapper around all of them would leave gradients unsynchronised.
+            peer.model_wrapped = self.accelerator.prepare_model(peer.model) if name in self.trained else peer.model
+        return Peers({name: peer.model_wrapped for name, peer in self.peers.items()})
+
+    def create_optimizer(self, model=None):
+        """One optimizer; a group per peer and decay setting, so that a peer may have its own learning rate."""
+        if self.optimizer is not None:
+            return self.optimizer
+        groups = []
+        for name, spec in self.specs.items():
+            decays = set(self.get_decay_parameter_names(self.model[name]))
+            parameters = [(n, p) for n, p in self.model[name].named_parameters() if p.requires_grad]
+            for decay in (True, False):
+                chosen = [p for n, p in parameters if (n in decays) is decay]
+                group = {"params": chosen, "weight_decay": self.args.weight_decay if decay else 0.0}
+                if spec.learning_rate is not None:
+                    group["lr"] = spec.learning_rate
+                if chosen:
+                    groups.append(group)
+        if self.optimizer_cls_and_kwargs is not None:
+            factory, kwargs = self.optimizer_cls_and_kwargs
+        else:
+            factory, kwargs = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+        self.optimizer = factory(groups, **kwargs)
+        return self.optimizer
+
+    def _clip_grad_norm(self, model):
+        return self._finish_gradients(model, self.args.max_grad_norm)
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        return self._finish_gradients(model, float("inf")) if grad_norm is None else grad_norm
+
+    def _finish_gradients(self, model: Peers, max_norm: float) -> torch.Tensor:
+        """Clips each peer's gradient by itself, and takes it away from peers with a numeric fault.
+
+        Returns the largest of the norms; AdamW passes over parameters without a gradient.
+        """
+        self.accelerator.unscale_gradients()  # once; clipping through accelerate would unscale fp16 once per peer
+        norms = {n: nn.utils.clip_grad_norm_(m.parameters(), max_norm) for n, m in model.items()}
+        if self.accelerator.scaler is None:  # fp16 overflows now and then; its scaler then skips the step of all peers
+            for name in self.trained:
+                if not norms[name].isfinite():
+                    self.faults.note(name, f"its gradient has norm {norms[name].item()}")
+        self._agree_on_faults()
+        kept = {name: norm for name, norm in norms.items() if name not in self.faults.left_out}
+        for name in self.faults.left_out:
+            for parameter in model[name].parameters():
+                parameter.grad = None
+        for name, norm in kept.items():
+            if name in self.trained:
+                self.peers[name]._metrics["train"]["grad_norm"].append(norm.item())
+        norm = torch.stack(
+            [torch.zeros((), device=self.args.device), *(n.to(self.args.device) for n in kept.values())]
+        )
+        self.faults.close_step(self.state.global_step + 1, gradients=bool(norm.max() > 0))
+        return norm.max()
+
+    def _agree_on_faults(self) -> None:
+        """What one process saw, each of them must act on."""
+        if self.accelerator.num_processes == 1:
+            return
+        flags = torch.tensor([float(name in self.faults.left_out) for name in self.trained], device=self.args.device)
+        for name, count in zip(self.trained, self.accelerator.reduce(flags, reduction="sum"), strict=True):
+            if count > 0:
+                self.faults.note(name, "its loss is not finite on another process")
+
+    # ---- saving ----
+
+    def _sync_state(self):
+        for peer in self.engines:
+            peer.state.global_step, peer.state.epoch = self.state.global_step, self.state.epoch
+            peer.state.max_steps = self.state.max_steps
+
+    def _save(self, output_dir=None, state_dict=None):
+        self._sync_state()
+        for name, peer in self.trained.items():
+            folder = os.path.join(output_dir or self.args.output_dir, name)
+            peer._save(folder)
+            self.write_card(name, folder)
+
+    def write_card(self, name: str, folder: str | os.PathLike) -> None:
+        """Writes one peer's model card, `README.md`, into a folder."""
+        if self.is_world_process_zero():
+            write_peer_card(self, name, Path(folder))
+
+    # ---- logs ----
+
+    def joint_logs(self) -> dict[str, float]:
+        """What a subclass adds to each training log."""
+        return {}
+
+    @contextlib.contextmanager
+    def timed(self, phase: str):
+        """Adds the seconds spent inside to `self.seconds[phase]`."""
+        start = time.perf_counter()
+        yield
+        self.seconds[phase] += time.perf_counter() - start
+
+    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
+        self._sync_state()
+        if "loss" in logs:  # a training log: collect what the peers' own GRPO code measured
+            for name, peer in self.trained.items():
+                peer_logs: dict[str, Any] = {}
+                peer.log(peer_logs)
+                logs.update({f"{name}/{k}": v for k, v in peer_logs.items() if k not in ("epoch", "step")})
+            logs.update(self.faults.metrics())
+            logs.update(self.joint_logs())  # last: they cover all rows, where the peers may have been given fewer
+        super().log(logs, start_time)

@@ -1,0 +1,1 @@
+"""A peer: what it is made from, how it is asked, and the trainer that updates it."""

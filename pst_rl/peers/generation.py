@@ -1,0 +1,73 @@
+"""Sampling with each distinct prompt read once, and the keys and values that sampling leaves behind."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import DynamicCache
+from trl.models.utils import unwrap_model_for_generation
+from trl.trainer.utils import pad
+
+from pst_rl.peers.shared_prompts import distinct_rows, prefill
+
+if TYPE_CHECKING:
+    from pst_rl.peers.peer_trainer import PeerTrainer
+
+
+@dataclass
+class LiveCache:
+    """Keys and values of all prompts and sampled tokens of one `generate` call.
+
+    Attributes:
+        cache: Width W + T - 1: left-padded prompts (W) and completions but for the last token.
+        prompt_mask: Which columns are prompt tokens, (B, W).
+    """
+
+    cache: DynamicCache
+    prompt_mask: torch.Tensor
+
+
+@torch.inference_mode()
+def sample(engine: PeerTrainer, prompt_ids: Sequence[Sequence[int]]) -> tuple[list[list[int]], LiveCache]:
+    """Completions of token ids by `generate`, as TRL samples them, but each distinct prompt is read once.
+
+    The draws are those of TRL up to rounding: the same settings on the same distributions. Dropout is off, so that
+    the keys and values are the policy's own; TRL leaves it on.
+    """
+    pad_id = engine._tokenizer.pad_token_id
+    rows = [torch.tensor(ids) for ids in prompt_ids]
+    ids = pad(rows, padding_value=pad_id, padding_side="left").to(engine.accelerator.device)  # (B, W)
+    mask = pad([torch.ones_like(r) for r in rows], padding_value=0, padding_side="left").to(ids.device)
+    first, inverse = distinct_rows(ids, mask)
+    settings = copy.copy(engine.generation_config)
+    settings.return_dict_in_generate = True
+    with unwrap_model_for_generation(
+        engine.model_wrapped,
+        engine.accelerator,
+        generation_kwargs=engine.generation_kwargs,
+        gradient_checkpointing_kwargs=engine.args.gradient_checkpointing_kwargs,
+    ) as model:
+        training = model.training
+        model.eval()
+        known = mask[first, :-1]
+        positions = (known.cumsum(1) - 1).clamp(min=0)  # as `generate` counts them
+        cache = prefill(model, ids[first, :-1], known, position_ids=positions)
+        cache.batch_select_indices(inverse)
+        output = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            past_key_values=cache,
+            generation_config=settings,
+        )
+        model.train(training)
+    completions = [until_end(row, engine.eos_token_ids) for row in output.sequences[:, ids.size(1) :].tolist()]
+    return completions, LiveCache(output.past_key_values, mask)
+
+
+def until_end(ids: list[int], ends: Sequence[int]) -> list[int]:
+    """The tokens up to and with the first end-of-sequence token."""
+    return next((ids[: i + 1] for i, token in enumerate(ids) if token in ends), ids)

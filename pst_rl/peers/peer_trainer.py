@@ -1,0 +1,334 @@
+"""One peer: a `GRPOTrainer` whose own loop never runs. `PSTTrainer` hands it rollouts, rewards and weights."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from collections import Counter
+from typing import Any
+
+import torch
+from transformers.trainer_utils import IntervalStrategy
+from trl import GRPOTrainer
+
+from pst_rl.config import PSTConfig
+from pst_rl.peer_update import PeerUpdate
+from pst_rl.peers.decoding import greedy_decoding
+from pst_rl.peers.generation import LiveCache, sample
+from pst_rl.peers.micro_batches import filled_columns, sort_by_length
+from pst_rl.peers.prompts import NEXT_QUESTION, Prompt, PromptFormat, cut_at_stop, end_of_turn
+from pst_rl.peers.shared_prompts import completion_logprobs
+from pst_rl.peers.spec import PeerSpec
+from pst_rl.records import Rollout
+
+PAPER = {
+    "title": "Peer-Predictive Self-Training",
+    "id": "2604.13356",
+    # docstyle-ignore
+    "citation": "@article{feng2026pst,\n    title = {{Peer-Predictive Self-Training}},\n"
+    "    author = {Feng and Zhang and Nie and Kakade and Chen},\n    year = 2026,\n"
+    "    eprint = {arXiv:2604.13356},\n}",
+}
+
+
+class _Abstentions(logging.Filter):
+    """Drops TRL's per-batch warning about unscorable rows: abstaining is normal here, and counted in our metrics."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "All reward functions returned None" not in str(record.msg)  # accelerate puts the rank before it
+
+
+logging.getLogger("trl.trainer.grpo_trainer").addFilter(_Abstentions())
+
+
+class PeerTrainer(GRPOTrainer):
+    """[`~trl.GRPOTrainer`] that replays the joint rollout, takes its rewards from it, and scales its advantages by it.
+
+    Everything else (loading, NF4 and LoRA, generation back ends, reference model, all losses, metrics, model card, Hub
+    repository) is TRL's.
+    """
+
+    _tag_names = ["trl", "pst-rl", "pst"]
+    _name = "PST"
+    _paper = PAPER
+
+    def __init__(self, spec: PeerSpec, args: PSTConfig, reward_names: list[str], train_dataset: Any):
+        self.spec = spec
+        self.update: PeerUpdate | None = None
+        self.tokens: Counter[str] = Counter()  # "generated" and "scored" on this process, prompts of scored texts too
+        self.live: dict[tuple, tuple[LiveCache, int]] = {}  # (prompt ids, completion ids) -> where its keys are
+        args = copy.copy(args)  # another GRPOConfig would wipe accelerate's global state
+        args.model_init_kwargs = None
+        args.trust_remote_code = spec.trust_remote_code  # TRL's for the tokenizer
+        args.output_dir = os.path.join(args.output_dir, spec.name)
+        args.hub_model_id = args.hub_model_id and f"{args.hub_model_id}-{spec.name}"
+        args.report_to = []
+        args.log_completions = False
+        args.eval_strategy, args.load_best_model_at_end = IntervalStrategy.NO, False  # the joint trainer evaluates
+        model = spec.model
+        if isinstance(model, (str, os.PathLike)):
+            model = os.fspath(model)
+            args.model_init_kwargs = spec.init_kwargs()
+        super().__init__(
+            model=model,
+            reward_funcs=[self._replayed_reward(name) for name in reward_names],
+            args=args,
+            train_dataset=train_dataset,
+            processing_class=spec.processing_class,
+            rollout_func=lambda prompts, trainer: trainer._replayed_rollout(),
+            quantization_config=spec.quantization_config if isinstance(model, str) else None,
+            peft_config=copy.deepcopy(spec.peft_config),
+        )
+        self.callback_handler.callbacks.clear()  # the joint trainer reports
+        self._repair_model()
+        self.format = PromptFormat.of(self._tokenizer, args.base_template)
+        self.stop_strings = (
+            args.stop_strings if args.stop_strings is not None else ([] if self.format.chat else NEXT_QUESTION)
+        )
+        if self.stop_strings and args.mask_truncated_completions:
+            raise ValueError(
+                f"Peer {spec.name!r} ends its responses at stop strings, without an end-of-sequence token, and "
+                "mask_truncated_completions=True would mask them all. Set it to False."
+            )
+
+    def _repair_model(self) -> None:
+        for module in self.model.modules():
+            # bitsandbytes on CPUs with AVX512-BF16: one eval-mode forward repacks a Linear4bit for a kernel without
+            # backward, and later training gradients are silently wrong.
+            if type(module).__name__ == "Linear4bit":
+                module.support_avx512bf16_for_cpu = False
+        for parameter in self.model.parameters():
+            if not self.spec.trainable:
+                parameter.requires_grad_(False)
+            elif parameter.requires_grad and self.spec.peft_config is not None:
+                # TRL casts adapters of quantized models to bfloat16, but a resume reloads them in float32.
+                parameter.data = parameter.data.float()
+
+    def _get_train_sampler(self, dataset=None):
+        self.train_sampler = super()._get_train_sampler(dataset)
+        return self.train_sampler
+
+    # ---- answering ----
+
+    def answer(self, prompts: list[Prompt], greedy: bool = False) -> Rollout:
+        """Answers each prompt once through TRL's generation back end. Answers are not parsed yet."""
+        return self.complete(prompts, [list(ids) for ids in self._tokenize_prompts(prompts)[0]], greedy)
+
+    @torch.no_grad()
+    def complete(self, prompts: list[Prompt], prompt_ids: list[list[int]], greedy: bool = False) -> Rollout:
+        """Continues token ids: like [`answer`], for contexts that no prompt spells (a conversation so far).
+
+        Args:
+            prompts: What is recorded as the prompt of each row.
+            prompt_ids: The context of each row.
+        """
+        with greedy_decoding(self, greedy):
+            completion_ids, logprobs, cells = self._complete(prompt_ids)
+        ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
+        finished = []
+        for row, ids in enumerate(completion_ids):
+            if not ids:  # a back end may return nothing at all; the loss needs one token
+                completion_ids[row] = ids = [self._tokenizer.eos_token_id]
+                if logprobs is not None:
+                    logprobs[row] = [0.0]
+            finished.append(ids[-1] in ends)
+        texts = self._tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
+        for row, text in enumerate(texts):
+            if (at := cut_at_stop(text, self.stop_strings)) is not None:
+                kept = max(1, self.prefix_tokens(completion_ids[row], at))
+                completion_ids[row] = completion_ids[row][:kept]
+                if logprobs is not None:
+                    logprobs[row] = logprobs[row][:kept]
+                texts[row], finished[row] = text[:at], True
+        if self.args.pmi_from_cache and not greedy:
+            for row, cell in enumerate(cells):
+                self.live[tuple(prompt_ids[row]), tuple(completion_ids[row])] = cell
+        return Rollout(prompts, prompt_ids, completion_ids, logprobs, texts, [None] * len(texts), finished)
+
+    def _complete(self, prompt_ids: list[list[int]]) -> tuple[list[list[int]], list[list[float]] | None, list]:
+        """Completions of all rows, `rows_per_generate` rows at a time; their sampling log-probabilities, if the back
+        end returns them; and where their keys and values are, if they are kept.
+        """
+        size = self.args.rows_per_generate or len(prompt_ids)
+        order = list(range(len(prompt_ids)))
+        if size < len(order):
+            order.sort(key=lambda row: len(prompt_ids[row]))
+        completion_ids: list = [None] * len(order)
+        logprobs: list = [None] * len(order)
+        cells: list = [None] * len(order)
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            ids, logps, live = self._sample([prompt_ids[row] for row in rows])
+            for k, row in enumerate(rows):
+                completion_ids[row], cells[row] = ids[k], (live, k)
+                logprobs[row] = None if logps is None else logps[k]
+        self.tokens["generated"] += sum(map(len, completion_ids))
+        return completion_ids, None if logprobs[0] is None else logprobs, cells
+
+    def _sample(self, prompt_ids: list[list[int]]):
+        """(completions, sampling log-probabilities or `None`, live cache or `None`)."""
+        if self.args.shared_prefill and min(map(len, prompt_ids)) > 1:  # the last token is read with every row
+            ids, live = sample(self, prompt_ids)
+            return ids, None, live
+        return *self._generate_single_turn(prompt_ids, None, {}, num_generations=1), None
+
+    def prefix_tokens(self, ids: list[int], characters: int) -> int:
+        """The largest n for which the first n tokens decode to at most `characters` characters."""
+        low, high = 0, len(ids)
+        while low < high:
+            middle = (low + high + 1) // 2
+            if len(self._tokenizer.decode(ids[:middle], skip_special_tokens=True)) <= characters:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt that `format.adapt` has made acceptable."""
+        return list(self._tokenize_prompts([prompt])[0][0])
+
+    def text_ids(self, text: str, trusted: bool = False) -> list[int]:
+        """Token ids of text that continues a prompt or a response.
+
+        No control token is among them unless the text is `trusted`: then nothing in it was written by a model.
+        """
+        text = text if trusted else self.format.guard.disarm(text)
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+    @property
+    def end_of_turn(self) -> int:
+        """The token that ends an assistant's turn in this model's chat template (or the end-of-sequence token)."""
+        return end_of_turn(self._tokenizer, self.format.chat, self.eos_token_ids)
+
+    def user_turn_ids(self, text: str) -> list[int]:
+        """What this model's chat template puts between an assistant's end-of-turn token and its next answer, if the
+        user says `text` in between: closing text, the user's turn, and the header of the assistant's.
+
+        The tokens of the conversation so far play no part, so sampled tokens are never tokenised again.
+
+        Raises:
+            ValueError: The template writes earlier turns differently once there are later ones.
+        """
+        said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        before = self._render(said, add_generation_prompt=False)
+        after = self._render([*said, {"role": "user", "content": text}], add_generation_prompt=True)
+        ends = [i + 1 for i, token in enumerate(before) if token in self.eos_token_ids]
+        kept = ends[-1] if ends else len(before)
+        if after[:kept] != before[:kept]:
+            raise ValueError(
+                f"The chat template of peer {self.spec.name!r} rewrites earlier turns when a user message follows, so "
+                "a discussion cannot go on from sampled tokens. Use form='text'."
+            )
+        return after[kept:]
+
+    def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> list[int]:
+        return self._tokenizer.apply_chat_template(
+            messages,
+            tokenize=True,
+            return_dict=False,
+            chat_template=self.chat_template,
+            add_generation_prompt=add_generation_prompt,
+            **self.chat_template_kwargs,
+        )
+
+    # ---- prompt length ----
+
+    @property
+    def prompt_room(self) -> int:
+        """Tokens a prompt may have so that the completion still fits the model's window."""
+        window = self.model.config.get_text_config().max_position_embeddings
+        return window - self.max_completion_length
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Length of a prompt in tokens; short prompts are bounded by their bytes instead of being tokenised twice."""
+        text = prompt if isinstance(prompt, str) else "".join(m["content"] for m in prompt)
+        bound = len(text.encode("utf-8", "surrogatepass")) + 256  # no template adds more than this
+        return bound if bound <= self.prompt_room else len(self.prompt_ids(prompt))
+
+    def keep_last_tokens(self, text: str, drop: int) -> str:
+        """`text` without its first `drop` tokens (and two more, since its end may tokenise differently alone)."""
+        kept = self._tokenizer.decode(self.text_ids(text)[drop + 2 :], skip_special_tokens=True)
+        # A cut inside a character's bytes leaves marks that are longer than the bytes: the text might never fit.
+        return kept.lstrip("\N{REPLACEMENT CHARACTER}")
+
+    # ---- the update ----
+
+    def _replayed_rollout(self) -> dict[str, Any]:
+        update = self.update
+        rows = {"prompt_ids": update.prompt_ids, "completion_ids": update.completion_ids, "logprobs": update.logprobs}
+        return rows if update.credit is None else rows | {"env_mask": update.credit.own}
+
+    def _replayed_reward(self, name: str):
+        def reward(**_) -> list[float]:
+            return self.update.rewards[name]
+
+        reward.__name__ = name  # becomes the metric's key
+        return reward
+
+    def _prepare_inputs(self, generation_batch):
+        fresh = self._step % (self.args.steps_per_generation * self.num_iterations) == 0 or not self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        if not (fresh and self.args.sort_micro_batches):
+            return inputs
+        window = self.args.gradient_accumulation_steps
+        self._buffered_inputs = sort_by_length(self._buffered_inputs, window, by_prompt=self.args.shared_prompts)
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def _get_per_token_logps_and_entropies(
+        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, compute_entropy=False, **options
+    ):
+        compute = super()._get_per_token_logps_and_entropies
+        shared = self.args.shared_prompts and not options.get("compute_aux_loss")
+        if not (shared or self.args.sort_micro_batches):
+            return compute(
+                model,
+                input_ids,
+                attention_mask,
+                logits_to_keep,
+                batch_size,
+                compute_entropy=compute_entropy,
+                **options,
+            )
+        # Rows are padded to the widest of the generation batch: leave out the columns that no row here fills.
+        first, keep = filled_columns(attention_mask, logits_to_keep)
+        stop = input_ids.size(1) - (logits_to_keep - keep)
+        ids, mask = input_ids[:, first:stop], attention_mask[:, first:stop]
+        if shared and mask[:, : ids.size(1) - keep - 1].any(1).all():  # every prompt has a token before its last
+            reader = self.accelerator.unwrap_model(model)
+            size = batch_size or len(ids)
+            with self.accelerator.autocast():
+                parts = [
+                    completion_logprobs(model, reader, *chunk, keep)
+                    for chunk in zip(ids.split(size), mask.split(size), strict=True)
+                ]
+            logps, entropies = (torch.cat(values) for values in zip(*parts, strict=True))
+            aux_loss = None
+        else:
+            logps, entropies, aux_loss = compute(
+                model, ids, mask, keep, batch_size, compute_entropy=compute_entropy, **options
+            )
+        missing = (0, logits_to_keep - keep)
+        entropies = torch.nn.functional.pad(entropies, missing) if compute_entropy else None
+        return torch.nn.functional.pad(logps, missing), entropies, aux_loss
+
+    def _generate_and_score_completions(self, inputs):
+        update = self.update
+        accumulation = self.args.gradient_accumulation_steps
+        if update.on_policy:  # TRL computes old log-probabilities only if generation and update are misaligned
+            self.args.gradient_accumulation_steps = self.args.steps_per_generation * self.num_iterations
+        try:
+            output = super()._generate_and_score_completions(inputs)
+        finally:
+            self.args.gradient_accumulation_steps = accumulation
+        if update.on_policy:
+            output.pop("old_per_token_logps", None)
+        if update.token_count is not None:
+            output["num_items_in_batch"] = torch.full_like(output["num_items_in_batch"], update.token_count)
+        if update.advantages is not None:
+            output["advantages"] = update.advantages.to(output["advantages"])
+        elif update.weights is not None:
+            output["advantages"] = output["advantages"] * update.weights.to(output["advantages"])
+        if update.credit is not None:
+            output["advantages"] = update.credit.per_token(output["advantages"], output["completion_ids"].size(1))
+        return output

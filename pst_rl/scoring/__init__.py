@@ -1,0 +1,1 @@
+"""Log-probabilities of texts under the peers' current policies, or under an outside juror."""

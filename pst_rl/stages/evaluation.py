@@ -1,0 +1,135 @@
+"""Greedy exact match of every peer, the greedy vote, and the pooled vote of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from accelerate.utils import gather_object
+
+from pst_rl.aggregation.votes import Majority
+from pst_rl.answers import is_correct
+from pst_rl.records import Response
+from pst_rl.stages.rollout import RolloutRequest, roll_out
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from pst_rl.peers.peer_trainer import PeerTrainer
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """Attributes:
+    engines, names: The peers.
+    prompts: One per question.
+    gold: Gold answer per question, or `None` if there are no labels.
+    rollout: Template of the rollout request (hooks and switches); prompts and orders are filled in here.
+    samples: Samples per peer and question for the pooled vote; 0 for none.
+    pooled_questions: How many questions, from the first, are sampled.
+    batch_size: Questions generated at a time.
+    """
+
+    engines: list[PeerTrainer]
+    names: tuple[str, ...]
+    prompts: list[Any]
+    gold: list[Any] | None
+    rollout: RolloutRequest
+    samples: int
+    pooled_questions: int
+    batch_size: int
+    accelerator: Accelerator
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Responses `greedy[p][q]` and `sampled[p][q]` (tuples, empty without samples), and what is correct.
+
+    `correct[name][q]` for each peer, `"vote"` and, with samples, `"pooled_vote"`; `None` without labels.
+    """
+
+    names: tuple[str, ...]
+    greedy: list[list[Response]]
+    sampled: list[list[tuple[Response, ...]]]
+    correct: dict[str, list[bool]] | None
+
+    def metrics(self) -> dict[str, float]:
+        """Scalars under the names used in logs, without the `eval_` prefix."""
+        count = len(self.greedy[0])
+        values = {
+            f"{name}/parsed": sum(r.answer is not None for r in rows) / count
+            for name, rows in zip(self.names, self.greedy, strict=True)
+        }
+        pairs = [
+            (a[q].key, b[q].key) for q in range(count) for i, a in enumerate(self.greedy) for b in self.greedy[i + 1 :]
+        ]
+        if pairs:
+            values["peers/agreement"] = sum(a is not None and a == b for a, b in pairs) / len(pairs)
+        if self.correct is not None:
+            values |= {f"{name}/accuracy": sum(hits) / len(hits) for name, hits in self.correct.items()}
+            unanimous = [q for q in range(count) if len({rows[q].key for rows in self.greedy}) == 1]
+            wrong = sum(self.greedy[0][q].key is not None and not self.correct["vote"][q] for q in unanimous)
+            values["peers/unanimous_wrong"] = wrong / count
+        return values
+
+
+def evaluate_peers(request: EvaluationRequest) -> Evaluation:
+    """Asks every question of every peer, the questions shared out over the processes."""
+    count = len(request.prompts)
+    greedy = _ask(request, count, 1, greedy=True)
+    pooled = request.pooled_questions if request.samples else 0
+    sampled = _ask(request, pooled, request.samples, greedy=False) if pooled else []
+    first = [[rows[0] for rows in peer] for peer in greedy]
+    correct = None
+    if request.gold is not None:
+        correct = {
+            name: [is_right(r, g) for r, g in zip(rows, request.gold, strict=True)]
+            for name, rows in zip(request.names, first, strict=True)
+        }
+        correct["vote"] = _vote(greedy, request.gold)
+        if sampled:
+            correct["pooled_vote"] = _vote(sampled, request.gold[:pooled])
+    return Evaluation(request.names, first, sampled, correct)
+
+
+def is_right(response: Response, gold: Any) -> bool:
+    """Exact match of one finished, parsed response."""
+    return response.answer is not None and is_correct(response.answer, gold)
+
+
+def _vote(rows: list[list[tuple[Response, ...]]], gold: Sequence[Any]) -> list[bool]:
+    majority, hits = Majority(), []
+    for q, answer in enumerate(gold):
+        target = majority.vote([(p, g, r) for p, peer in enumerate(rows) for g, r in enumerate(peer[q])])
+        hits.append(target is not None and is_correct(target.answer, answer))
+    return hits
+
+
+def _ask(request: EvaluationRequest, questions: int, copies: int, greedy: bool) -> list[list[tuple[Response, ...]]]:
+    """`copies` responses of each peer to each of the first `questions`: [peer][question] -> tuple."""
+    rank, world = request.accelerator.process_index, request.accelerator.num_processes
+    # Questions of like length share a batch, so that little is spent on padding.
+    mine = sorted(range(rank, questions, world), key=lambda q: len(str(request.prompts[q])))
+    size = max(1, request.batch_size // copies)
+    peers = len(request.engines)
+    local: list[tuple[int, list[tuple[Response, ...]]]] = []
+    modes = [engine.model.training for engine in request.engines]
+    for engine in request.engines:
+        engine.model.eval()
+    for start in range(0, len(mine), size):
+        chunk = mine[start : start + size]
+        prompts = [request.prompts[q] for q in chunk for _ in range(copies)]
+        filled = replace(request.rollout, prompts=prompts, orders=[tuple(range(peers))] * len(prompts), greedy=greedy)
+        rollouts = roll_out(request.engines, filled).rollouts
+        for k, q in enumerate(chunk):
+            rows = range(k * copies, (k + 1) * copies)
+            local.append((q, [tuple(_response(r, i) for i in rows) for r in rollouts]))
+    for engine, mode in zip(request.engines, modes, strict=True):
+        engine.model.train(mode)
+    by_question = dict(gather_object(local))
+    return [[by_question[q][p] for q in range(questions)] for p in range(peers)]
+
+
+def _response(rollout, row: int) -> Response:
+    return Response(rollout.texts[row], rollout.answers[row], rollout.finished[row], len(rollout.completion_ids[row]))

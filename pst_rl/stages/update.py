@@ -1,0 +1,156 @@
+"""Stage 6: which completion rows, and which advantages, reach TRL's loss.
+
+At ratio 1 the gradient of TRL's loss on a row with advantage A is -A grad log p(row), so one path serves all:
+
+    grpo           own completions,             A = w * (group-relative advantage of the reward)
+    weighted_sft   own completions,             A = w where parsed and the group has a target, else 0
+    aggregate_sft  the aggregate's response,    A = w where the group has a target, else 0
+    discussion_sft the same, but the response follows the peer's own discussion instead of the bare question
+
+Rows with later turns reach the loss whole under `grpo`, with an advantage for each token
+(`pst_rl.stages.turn_credit`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from pst_rl.peer_update import PeerUpdate
+from pst_rl.records import Group, Rewards, Rollout, Target, Weights
+from pst_rl.stages.turn_credit import TurnCredit, credit_turns, later_advantages
+
+if TYPE_CHECKING:
+    from pst_rl.config import PSTConfig
+    from pst_rl.peers.peer_trainer import PeerTrainer
+
+
+@dataclass(frozen=True)
+class UpdateRequest:
+    """One peer's share of the joint results.
+
+    Attributes:
+        engine: The peer.
+        index: Its index in the group.
+        group, rewards, weights: Complete, over all processes; `rewards` by provider name, without monitors.
+        rollout: The peer's rollout on this process.
+        offset: Index of this process's first row in the complete batch.
+    """
+
+    engine: PeerTrainer
+    index: int
+    group: Group
+    rewards: dict[str, Rewards]
+    weights: Weights
+    rollout: Rollout
+    offset: int
+
+
+def make_update(request: UpdateRequest, config: PSTConfig) -> PeerUpdate:
+    """The local rows of one peer, as its `GRPOTrainer` will see them."""
+    rollout, p = request.rollout, request.index
+    rows = slice(request.offset, request.offset + len(rollout.texts))
+    weights = request.weights.values[p].flatten()[rows]
+    updated = torch.ones(len(weights), dtype=torch.bool)
+    if not config.update_last_peer:
+        chains = request.group.shape[2]
+        updated = torch.tensor([request.group.order[i // chains][-1] != p for i in range(rows.start, rows.stop)])
+        weights = torch.where(updated, weights, 0.0)
+    rewards = {
+        name: torch.where(r.abstain[p], float("nan"), r.values[p]).flatten()[rows].tolist()
+        for name, r in request.rewards.items()
+    }
+    prompt_ids, completion_ids, advantages, credit = rollout.prompt_ids, rollout.completion_ids, None, None
+    if config.objective == "discussion_sft":
+        histories = discussed(request)
+        prompt_ids = [[*prompt, *history] for prompt, history in zip(prompt_ids, histories, strict=True)]
+        completion_ids = [ids[len(history) :] for ids, history in zip(completion_ids, histories, strict=True)]
+    if config.objective != "grpo":
+        targets = [t for chains in request.group.targets[p] for t in chains][rows]
+        usable = [t is not None for t in targets]
+        if config.objective == "weighted_sft":
+            usable = [u and a is not None for u, a in zip(usable, rollout.answers, strict=True)]
+        else:
+            taught = [target_ids(request.engine, target) for target in targets]
+            usable = [ids is not None for ids in taught]
+            completion_ids = [ids or own for ids, own in zip(taught, completion_ids, strict=True)]
+        advantages = torch.where(torch.tensor(usable), weights, 0.0)
+    else:
+        credit = turn_credit(request, config, updated)
+    return PeerUpdate(
+        inputs=[{"prompt": prompt} for prompt in rollout.prompts],
+        prompt_ids=prompt_ids,
+        completion_ids=completion_ids,
+        logprobs=rollout.logprobs if config.objective == "grpo" else None,
+        rewards=rewards,
+        weights=weights,
+        advantages=advantages,
+        on_policy=config.objective != "grpo",
+        credit=credit,
+    )
+
+
+def turn_credit(request: UpdateRequest, config: PSTConfig, updated: torch.Tensor) -> TurnCredit | None:
+    """The credit of later turns, where there are any; rows that are not `updated` get none."""
+    rollout = request.rollout
+    if rollout.turns is None or not any(rollout.turns):
+        return None
+    mix = request.engine.reward_weights.tolist()
+    advantages = later_advantages(list(request.rewards.values()), mix, config.scale_rewards)
+    if advantages is not None:
+        rows = slice(request.offset, request.offset + len(rollout.texts))
+        advantages = advantages[request.index].flatten(0, 1)[rows] * updated[:, None]
+    return credit_turns(rollout, first_answers(request), advantages)
+
+
+def discussed(request: UpdateRequest) -> list[list[int]]:
+    """The history that each row's target text is to follow: - sum over t of log p(y | x, history_t), one t a sample.
+
+    Chain g takes its row up to the remark of turn 1 + g mod n, where n turns were held in it, so that all turns are
+    taught equally often; a row without later turns has no history. Which turns the paper sums over is not published;
+    one turn for each sample is our choice: it keeps the number of target tokens that of training without discussion.
+    """
+    rollout, chains = request.rollout, request.group.shape[2]
+    histories = []
+    for i, ids in enumerate(rollout.completion_ids):
+        turns = rollout.turns[i] if rollout.turns is not None else ()
+        g = (request.offset + i) % chains
+        histories.append(ids[: turns[g % len(turns)].start] if turns else [])
+    return histories
+
+
+def first_answers(request: UpdateRequest) -> list[int]:
+    """How many tokens the first answer of each local row has."""
+    lengths = [response.length for chains in request.group.responses[request.index] for response in chains]
+    return lengths[request.offset : request.offset + len(request.rollout.texts)]
+
+
+def check_discussion(objective: str, discusses: bool) -> None:
+    """Refuses a discussion that nothing would read, and an objective that would miss one.
+
+    Raises:
+        ValueError: A cross-entropy objective of single answers with a discussion, or `discussion_sft` without one.
+    """
+    if discusses and objective in ("weighted_sft", "aggregate_sft"):
+        raise ValueError(
+            f"objective={objective!r} trains single answers and would throw the discussion away. Use "
+            "objective='grpo' or 'discussion_sft', or rewards without a discussion."
+        )
+    if objective == "discussion_sft" and not discusses:
+        raise ValueError(
+            "objective='discussion_sft' needs a reward provider that declares a discussion, such as 'saie'. Without "
+            "one use objective='aggregate_sft'."
+        )
+
+
+def target_ids(engine: PeerTrainer, target: Target | None) -> list[int] | None:
+    """Another peer's response in this peer's tokens, ended by its end-of-turn token.
+
+    `None` where there is no text, or it does not fit: a response cut off would teach the peer to stop early.
+    """
+    if target is None or not target.text:
+        return None
+    ids = [*engine.text_ids(target.text), engine.end_of_turn]
+    return ids if len(ids) <= engine.max_completion_length else None

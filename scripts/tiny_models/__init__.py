@@ -1,0 +1,1 @@
+"""What builds the embedded tiny models: architectures, tokenizers, pretraining and their cards."""

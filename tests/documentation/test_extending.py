@@ -1,0 +1,75 @@
+"""The schemes printed in docs/extending.md, run as they are printed."""
+
+import re
+from pathlib import Path
+
+import pytest
+from helpers import group, targets
+
+from pst_rl import REWARDS
+from pst_rl.queries import Score
+from pst_rl.records import Turn
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "extending.md"
+SMALL = {"max_steps": 1, "per_device_train_batch_size": 8, "max_completion_length": 24}
+
+
+@pytest.fixture
+def printed(monkeypatch):
+    """The names that the page's Python defines, one block after the other."""
+    monkeypatch.setitem(REWARDS, "soft_vote", None)  # what the page registers is gone again after the test
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
+        exec(block, names)
+    return names
+
+
+def classes():
+    return re.findall(r"^class .*?(?=\n\n\n|\n```)", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_every_scheme_is_under_40_lines():
+    assert len(classes()) == 6
+    assert max(len(text.splitlines()) for text in classes()) < 40
+
+
+def test_the_soft_vote_is_the_answers_share(printed):
+    rewards = printed["SoftVote"](2.0)(group([[["1", "1"]], [["2", None]]]))
+    assert rewards.values.tolist() == [[[0.25, 0.25]], [[0.0625, 0.0625]]]
+    assert rewards.abstain.tolist() == [[[False, False]], [[False, True]]]
+    assert REWARDS["soft_vote"] is printed["SoftVote"]
+
+
+def test_an_answer_is_as_plausible_as_all_other_peers_find_it(printed):
+    class Judges:
+        def logprobs(self, judge, queries):
+            return [Score(-float(query.target[2:]) * (judge + 1), 2) for query in queries]
+
+    batch = group([[["1", None]], [["2", "2"]], [["3", "3"]]], scorer=Judges())
+    rewards = printed["Plausible"]("= {answer}")(batch)
+    assert rewards.values[:, 0, 0].tolist() == [-1.25, -2.0, -2.25]
+    assert rewards.abstain[0].tolist() == [[False, True]]
+
+
+def test_the_second_answer_is_rewarded_like_the_first(printed):
+    batch = group([[["1", "2"]]], targets=targets([[["1", "1"]]]))
+    first = batch.responses[0][0][0]
+    turn = Turn("Are you sure?", "", "#### 1", first.answer, True, 4, 8)
+    batch = group([[[type(first)(**first.__dict__ | {"turns": (turn,)}), "2"]]], targets=batch.targets)
+    rewards = printed["StandsBy"]()(batch)
+    assert rewards.values.tolist() == [[[1.0, 0.0]]]
+    assert rewards.later[0, 0, 0].tolist() == [1.0] and rewards.later[0, 0, 1].isnan().all()
+
+
+def test_all_of_them_train_together(trainer, printed):
+    providers = [printed["SoftVote"](), printed["Plausible"]("#### {answer}"), printed["StandsBy"]()]
+    run = trainer(reward_providers=providers, aggregator=printed["GreedyVote"](), **SMALL)
+    run.train()
+    logs = run.state.log_history[0]
+    assert {"llama/reward/soft_vote", "llama/reward/plausible", "llama/reward/stands_by", "soft_vote/unparsed"} <= set(
+        logs
+    )
+    batch = run.last_group
+    assert all(len({r.text for r in chains}) == 1 for peer in batch.views["greedy"] for chains in peer)
+    asked = [bool(r.turns) == r.finished for *_, r in batch.cells()]
+    assert all(asked) and any(r.turns for *_, r in batch.cells())

@@ -1,0 +1,96 @@
+"""ICM as a reward provider, judged by the tiny concept model."""
+
+from types import SimpleNamespace
+
+import pytest
+from helpers import group
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from pst_rl.rewards import ICMReward
+from pst_rl.scoring.juror import Juror
+from pst_rl.tiny import CLAIM_STYLE, CONCEPT_STYLE, TINY_CONCEPT_MODEL, concept_labels, concept_questions
+
+QUESTIONS = [row["question"] for row in concept_questions("train", 16)]
+WANTED = ["no yes".split()[label] for label in concept_labels(QUESTIONS, "size")]
+OTHER = {"yes": "no", "no": "yes"}
+STYLE = {key: CONCEPT_STYLE[key] for key in ("template", "label_names", "label_words", "separator")}
+FEW = {"sweeps": 2, "anneal_to": 0.0, "start": "empty", "restarts": 3}
+
+
+@pytest.fixture(scope="module")
+def judge():
+    model = AutoModelForCausalLM.from_pretrained(TINY_CONCEPT_MODEL)
+    return SimpleNamespace(
+        model=model,
+        _tokenizer=AutoTokenizer.from_pretrained(TINY_CONCEPT_MODEL),
+        accelerator=SimpleNamespace(is_main_process=True),
+    )
+
+
+def asked(judge, answers, questions=QUESTIONS, **fields):
+    """The group of `answers[peer][question][chain]`, whose peers all are the judge."""
+    return group(answers, prompts=tuple(questions), scorer=SimpleNamespace(engines=[judge] * len(answers)), **fields)
+
+
+def right_and_wrong():
+    """One peer answers by size, the other the opposite; the third answer of each is unparsed."""
+    return [[[a, None] for a in WANTED], [[OTHER[a], "maybe"] for a in WANTED]]
+
+
+def test_answers_by_the_most_coherent_concept_earn_most(judge):
+    rewards = ICMReward(candidates="labels", judge="first_peer", **STYLE)(asked(judge, right_and_wrong()))
+    assert (rewards.values[0, :, 0] > 0.9).all()
+    assert (rewards.values[1, :, 0] < 0.1).all()
+    assert (rewards.values[:, :, 1] == 0).all() and not rewards.abstain.any()
+    assert rewards.metrics["items"] == 16 and rewards.metrics["tokens"] > 0
+
+
+def test_both_answers_to_a_question_are_claims_of_which_one_is_true(judge):
+    style = {key: CLAIM_STYLE[key] for key in ("template", "label_names", "label_words", "separator")}
+    provider = ICMReward(search=FEW, reward="label", judge="first_peer", **style)
+    rewards = provider(asked(judge, [[[a] for a in WANTED], [[OTHER[a]] for a in WANTED]]))
+    assert rewards.metrics["items"] == 32
+    assert (rewards.values.sum(0) <= 1).all(), "rivals are not both true"
+
+
+def test_the_same_answers_in_another_order_earn_the_same(judge):
+    provider = ICMReward(candidates="labels", search=FEW, judge="first_peer", **STYLE)
+    answers = right_and_wrong()
+    rewards = provider(asked(judge, answers)).values
+    assert (provider(asked(judge, answers[::-1])).values == rewards.flip(0)).all()
+    turned = [[chains[::-1] for chains in peer] for peer in answers]
+    assert (provider(asked(judge, turned)).values == rewards.flip(2)).all()
+
+
+def test_a_question_that_nobody_answered_abstains(judge):
+    answers = [[["yes"], [None]], [["no"], ["dunno"]]]
+    rewards = ICMReward(candidates="labels", search=FEW, judge="first_peer", **STYLE)(
+        asked(judge, answers, QUESTIONS[:2])
+    )
+    assert rewards.abstain.tolist() == [[[False], [True]]] * 2
+
+
+def test_no_answers_at_all_cost_nothing(judge):
+    rewards = ICMReward(candidates="labels", **STYLE)(asked(judge, [[[None]], [[None]]], QUESTIONS[:1]))
+    assert rewards.abstain.all() and not rewards.values.any()
+
+
+def test_a_frozen_judge_and_equal_peers_agree(judge):
+    answers, options = [[[a] for a in WANTED]] * 2, {"candidates": "labels", "search": FEW, **STYLE}
+    outside = ICMReward(judge=Juror(judge.model, judge._tokenizer), **options)(asked(judge, answers))
+    peers = ICMReward(judge="peers", **options)(asked(judge, answers))
+    assert (outside.values - peers.values).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "anneal"}, "Unknown method 'anneal'"),
+        ({"candidates": "texts"}, "candidates must be one of"),
+        ({"template": "corectness"}, "did you mean 'correctness'"),
+        ({"search": {"sweeps": 0}}, "sweeps"),
+    ],
+)
+def test_bad_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        ICMReward(**options)
