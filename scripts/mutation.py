@@ -38,12 +38,12 @@ REPORT = ROOT / "docs" / "results" / "mutation.md"
 SLOWEST_TEST = 4.0  # seconds of the processor
 PATIENCE = 20  # wall time a process may take for each second it may compute
 TESTS = {  # module -> the tests that answer for it, fast ones first
-    "aggregation/votes": ("test_votes_and_shares", "test_aggregation"),
-    "stages/pmi": ("test_weights",),
+    "aggregation/votes": ("test_votes", "test_aggregation"),
+    "stages/pmi": ("test_pmi",),
     "stages/compaction": ("test_compaction", "test_turn_credit"),
-    "stages/update": ("test_objectives", "test_turn_credit", "test_saie"),
+    "stages/update": ("test_update", "test_turn_credit", "test_saie"),
     "stages/turn_credit": ("test_turn_credit",),
-    "stages/reward_mix": ("test_mixing",),
+    "stages/reward_mix": ("test_reward_mix",),
 }
 WORDS = "words of an error message"
 SAME = "equivalent: "

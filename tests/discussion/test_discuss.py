@@ -5,7 +5,7 @@ import torch
 from conftest import same, weights
 from datasets import Dataset
 from helpers import chat
-from test_chat_templates import FAMILIES, build_tokenizer, random_model
+from test_prompts_chat_templates import FAMILIES, build_tokenizer, random_model
 
 from pst_rl import PeerSpec
 from pst_rl.aggregation import AGGREGATORS

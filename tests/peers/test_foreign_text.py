@@ -8,7 +8,7 @@ import pytest
 from helpers import chat
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_chat_templates import FAMILIES, build_tokenizer
+from test_prompts_chat_templates import FAMILIES, build_tokenizer
 
 from pst_rl.answers import Answer
 from pst_rl.discussion.conversation import Conversation, Hearing

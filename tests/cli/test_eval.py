@@ -119,11 +119,11 @@ def test_a_dry_run_shows_prompts_and_loads_no_weights(run, monkeypatch, capsys):
 
 
 def test_gv_gap_measures_every_peer_by_every_verifier(run, capsys):
-    flags = ["--samples", "3", "--verifiers", "true_false", "likelihood", "test_eval_command:brevity"]
+    flags = ["--samples", "3", "--verifiers", "true_false", "likelihood", "test_eval:brevity"]
     assert run("gv-gap", *flags, limit="3") == 0
     scores = results(run.folder)["scores"]
     labels = ["true_false/self", "true_false/others", "likelihood/self", "likelihood/others"]
-    assert list(scores) == [*labels, "test_eval_command:brevity"]
+    assert list(scores) == [*labels, "test_eval:brevity"]
     for by_peer in scores.values():
         assert list(by_peer) == ["gemma2", "llama", "qwen2"]
         for own in by_peer.values():
