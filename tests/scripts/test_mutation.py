@@ -17,6 +17,11 @@ def mutation(monkeypatch):
     return import_module("mutation")
 
 
+def test_the_tests_of_every_module_are_found(mutation):
+    found = {module: [path.stem for path in mutation.files_of_tests(module)] for module in mutation.TESTS}
+    assert found == {module: list(names) for module, names in mutation.TESTS.items()}
+
+
 def test_nine_tenths_are_killed_in_all_modules_together(mutation):
     planted = sum(found["planted"] for found in FOUND.values())
     lived = sum(len(found["survivors"]) for found in FOUND.values())
