@@ -53,9 +53,8 @@ def dangers(source):
     return found
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
+def test_the_search_for_dangers_finds_them():
+    planted = [
         "eval('1')",
         "import pickle",
         "from joblib import load",
@@ -65,10 +64,8 @@ def dangers(source):
         "np.load(path, allow_pickle=True)",
         "AutoModelForCausalLM.from_pretrained(name)",
         "f(trust_remote_code=True)",
-    ],
-)
-def test_the_search_for_dangers_finds_them(source):
-    assert dangers(source)
+    ]
+    assert [source for source in planted if not dangers(source)] == []
 
 
 OWN = {"pst_rl/tiny", "scripts"}  # load only models that this repository holds or has just written
@@ -79,11 +76,13 @@ ALLOWED = {
 }
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_source_runs_text_or_reads_a_pickle(path):
-    name = path.relative_to(ROOT).as_posix()
-    allowed = ALLOWED.get(name, []) + ["AutoModelForCausalLM"] * any(name.startswith(own) for own in OWN)
-    assert [danger for danger in dangers(path.read_text()) if danger.split(".")[0] not in allowed] == []
+def test_no_source_runs_text_or_reads_a_pickle():
+    bad = []
+    for path in SOURCES:
+        name = path.relative_to(ROOT).as_posix()
+        allowed = ALLOWED.get(name, []) + ["AutoModelForCausalLM"] * any(name.startswith(own) for own in OWN)
+        bad += [f"{name}: {danger}" for danger in dangers(path.read_text()) if danger.split(".")[0] not in allowed]
+    assert bad == [] and len(SOURCES) > 200
 
 
 # Weights and code of peers

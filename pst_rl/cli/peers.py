@@ -192,6 +192,7 @@ def table(title: str, columns: list, rows) -> Any:
 
 
 def facts_rows(peer: PeerFacts) -> dict[str, str]:
+    """What a peer's files say of it: row of the table -> cell."""
     tokens = " ".join(f"{role} {token}" for role, token in peer.special_tokens.items() if token is not None)
     here = "all" if not peer.missing else f"{len(peer.files) - len(peer.missing)} of {len(peer.files)}"
     return {
@@ -211,6 +212,7 @@ def facts_rows(peer: PeerFacts) -> dict[str, str]:
 
 
 def memory_rows(column: tuple) -> dict[str, str]:
+    """A peer's memory by purpose: row of the table -> MiB."""
     _, peer = column
     labels = {
         "weights": "weights",

@@ -200,6 +200,7 @@ def without_secrets(text: str, token: str | None = None) -> str:
 
 
 def link(repo: str) -> str:
+    """A Markdown link to a repository on the Hub."""
     return f"[{repo}](https://huggingface.co/{repo})"
 
 

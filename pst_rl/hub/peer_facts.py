@@ -103,6 +103,7 @@ def inspect_peer(model: str, revision: str | None = None) -> PeerFacts:
 
 
 def notes(facts: PeerFacts):
+    """What to know of a peer that can be trained as it is."""
     if not facts.chat_template:
         yield "no chat template: prompted by base_template, and its responses end at stop strings"
     elif not facts.system_role:
@@ -112,6 +113,7 @@ def notes(facts: PeerFacts):
 
 
 def refusals(facts: PeerFacts, words: int):
+    """Why a model cannot be a peer; `words` is the number of its tokenizer's tokens."""
     if not facts.files:
         yield "no safetensors file: convert the weights with save_pretrained where you trust them"
     if facts.special_tokens["eos"] is None:
@@ -161,6 +163,7 @@ def fetch(model: str, revision: str | None = None, weights: bool = True) -> str:
 
 
 def local_files(folder: Path) -> dict[str, int | None]:
+    """The safetensors files in a folder with their bytes."""
     return {path.name: path.stat().st_size for path in sorted(folder.glob(WEIGHTS))}
 
 
@@ -175,6 +178,7 @@ def hub_files(model: str, folder: Path) -> dict[str, int | None]:
 
 
 def is_cached(model: str, name: str, revision: str) -> bool:
+    """Whether a file of this revision of a repository is in the cache."""
     return isinstance(try_to_load_from_cache(model, name, revision=revision), str)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import same, weights
 from helpers import answers_of, chat, group, response
-from test_rollout import Speaker, request, speakers
+from speakers import Speaker, request, speakers
 from torch import nn
 
 from pst_rl.aggregation.cross_view import CrossView

@@ -4,7 +4,7 @@ from itertools import permutations
 
 import pytest
 from helpers import answers_of, chat, group, response
-from test_rollout import request, speakers
+from speakers import request, speakers
 
 from pst_rl.aggregation.debate import Debate
 from pst_rl.discussion import RolloutContext

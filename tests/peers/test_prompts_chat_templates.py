@@ -1,12 +1,9 @@
 """The real families' own chat templates, on the tiny architectures with random weights."""
 
-from pathlib import Path
-
 import pytest
-import trl
 from conftest import same, weights
+from families import FAMILIES, build_tokenizer, random_model
 from helpers import chat
-from tiny_models.models import build_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pst_rl.aggregation import Aggregator
@@ -15,12 +12,6 @@ from pst_rl.peers.prompts import NEXT_QUESTION
 from pst_rl.records import Target
 from pst_rl.rewards import TRLReward
 
-TEMPLATES = Path(trl.__file__).parent / "chat_templates"
-FAMILIES = {  # tiny peer -> template, the special tokens it writes, the one that ends a turn
-    "gemma2": ("gemma", ["<start_of_turn>", "<end_of_turn>"], "<end_of_turn>"),
-    "llama": ("llama3_2", ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"], "<|eot_id|>"),
-    "qwen2": ("qwen2_5", ["<|im_start|>", "<|im_end|>"], "<|im_end|>"),
-}
 SYSTEM = {"role": "system", "content": "Be brief."}
 
 
@@ -34,21 +25,6 @@ class Stubborn(Aggregator):
 
     def vote(self, ballots):
         return Target(Answer.of("5"), "2+3=5. #### 5", 1.0)
-
-
-def build_tokenizer(peer, folder):
-    template, special, _ = FAMILIES[peer]
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.add_special_tokens({"additional_special_tokens": special})
-    tokenizer.chat_template = (TEMPLATES / f"{template}.jinja").read_text()
-    return tokenizer
-
-
-def random_model(peer, tokenizer):
-    model = build_model(peer, tokenizer, seed=1)
-    end = tokenizer.convert_tokens_to_ids(FAMILIES[peer][2])
-    model.generation_config.eos_token_id = sorted({tokenizer.eos_token_id, end})
-    return model
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from functools import cache
 from itertools import product
 
 import pytest
+from families import FAMILIES, build_tokenizer
 from helpers import chat
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_chat_templates import FAMILIES, build_tokenizer
 
 from pst_rl.answers import Answer
 from pst_rl.discussion.conversation import Conversation, Hearing

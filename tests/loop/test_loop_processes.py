@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from pages import ROOT, blocks
 from replay import KINDS
-from test_docs import ROOT
-from test_snippets import blocks
 
 REPLAY = str(Path(__file__).with_name("replay.py"))
 
