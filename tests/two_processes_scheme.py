@@ -18,8 +18,7 @@ from pst_rl import Rewards
 from pst_rl.aggregation import Majority
 from pst_rl.answers import Answer
 from pst_rl.peers.prompts import show_peers
-from pst_rl.queries import Query
-from pst_rl.records import Rollout, Turn
+from pst_rl.records import Query, Rollout, Turn
 from pst_rl.rewards.base import blank
 from pst_rl.scoring.scorer import Scorer
 

@@ -26,8 +26,7 @@ from pst_rl.loop.lock import RunLock
 from pst_rl.loop.preemption import Preemption
 from pst_rl.loop.repositories import PeerRepositories, check_hub_strategy, repository_arguments
 from pst_rl.peers.peer_trainer import PAPER, PeerTrainer
-from pst_rl.peers.placement import check_launch
-from pst_rl.peers.spec import PeerSpec
+from pst_rl.peers.spec import PeerSpec, check_launch
 
 if TYPE_CHECKING:
     from pst_rl.report import RunResults

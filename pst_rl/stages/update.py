@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pst_rl.peer_update import PeerUpdate
-from pst_rl.records import Group, Rewards, Rollout, Target, Weights
-from pst_rl.stages.turn_credit import TurnCredit, credit_turns, later_advantages
+from pst_rl.records import Group, PeerUpdate, Rewards, Rollout, Target, TurnCredit, Weights
+from pst_rl.stages.turn_credit import credit_turns, later_advantages
 
 if TYPE_CHECKING:
     from pst_rl.config import PSTConfig

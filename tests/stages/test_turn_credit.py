@@ -7,10 +7,9 @@ import torch
 from helpers import chat, group, logprobs_by_hand, response, scripted, targets
 
 from pst_rl.discussion.conversation import Conversation
-from pst_rl.peer_update import PeerUpdate
-from pst_rl.records import Rewards, Rollout, Turn, Weights
+from pst_rl.records import PeerUpdate, Rewards, Rollout, Turn, TurnCredit, Weights
 from pst_rl.stages.compaction import compact
-from pst_rl.stages.turn_credit import TurnCredit, credit_turns, later_advantages
+from pst_rl.stages.turn_credit import credit_turns, later_advantages
 from pst_rl.stages.update import UpdateRequest, check_discussion, make_update
 
 NAN = float("nan")
