@@ -156,7 +156,7 @@ class TokenStatistics:
 
 
 class GroupScorer(Protocol):
-    """What `Group.scorer` answers; [`Scorer`][pst_rl.scoring.scorer.Scorer] does the asking."""
+    """What `Group.scorer` answers; `pst_rl.scoring.scorer.Scorer` does the asking."""
 
     def logprobs(self, judge: Any, queries: Sequence[Query]) -> list[Score]:
         """Scores of the queries, in order, under a peer (by index) or an outside `Juror`."""

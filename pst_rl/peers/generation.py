@@ -16,7 +16,7 @@ from trl.trainer.utils import pad
 from pst_rl.peers.shared_prompts import distinct_rows, prefill
 
 if TYPE_CHECKING:
-    from pst_rl.peers.peer_trainer import PeerTrainer
+    from trl import GRPOTrainer
 
 SAMPLING = ("temperature", "top_p", "top_k", "min_p")  # what greedy decoding leaves out
 
@@ -35,7 +35,7 @@ class LiveCache:
 
 
 @torch.inference_mode()
-def sample(engine: PeerTrainer, prompt_ids: Sequence[Sequence[int]]) -> tuple[list[list[int]], LiveCache]:
+def sample(engine: GRPOTrainer, prompt_ids: Sequence[Sequence[int]]) -> tuple[list[list[int]], LiveCache]:
     """Completions of token ids by `generate`, as TRL samples them, but each distinct prompt is read once.
 
     The draws are those of TRL up to rounding: the same settings on the same distributions. Dropout is off, so that
@@ -77,7 +77,7 @@ def until_end(ids: list[int], ends: Sequence[int]) -> list[int]:
 
 
 @contextmanager
-def greedy_decoding(engine: PeerTrainer, active: bool) -> Iterator[None]:
+def greedy_decoding(engine: GRPOTrainer, active: bool) -> Iterator[None]:
     """Greedy decoding while active; a sampling engine otherwise untouched."""
     if not active:
         yield
