@@ -153,7 +153,7 @@ class SAIERollout:
             rollouts.append(rollout)
         return rollouts
 
-    def check_partner(self, peers: tuple[str, ...]) -> None:
+    def check(self, peers: Sequence[str]) -> None:
         """Refuses the name of a partner that is not among the peers.
 
         Raises:
@@ -173,7 +173,7 @@ class SAIERollout:
             return learner
         if self.partner == "random":
             return rng.choice([p for p in range(len(peers)) if p != learner])
-        self.check_partner(peers)
+        self.check(peers)
         return peers.index(self.partner)
 
     def hold(self, session: Session) -> Rollout:

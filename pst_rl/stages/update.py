@@ -126,24 +126,6 @@ def first_answers(request: UpdateRequest) -> list[int]:
     return lengths[request.offset : request.offset + len(request.rollout.texts)]
 
 
-def check_discussion(objective: str, discusses: bool) -> None:
-    """Refuses a discussion that nothing would read, and an objective that would miss one.
-
-    Raises:
-        ValueError: A cross-entropy objective of single answers with a discussion, or `discussion_sft` without one.
-    """
-    if discusses and objective in ("weighted_sft", "aggregate_sft"):
-        raise ValueError(
-            f"objective={objective!r} trains single answers and would throw the discussion away. Use "
-            "objective='grpo' or 'discussion_sft', or rewards without a discussion."
-        )
-    if objective == "discussion_sft" and not discusses:
-        raise ValueError(
-            "objective='discussion_sft' needs a reward provider that declares a discussion, such as 'saie'. Without "
-            "one use objective='aggregate_sft'."
-        )
-
-
 def target_ids(engine: PeerTrainer, target: Target | None) -> list[int] | None:
     """Another peer's response in this peer's tokens, ended by its end-of-turn token.
 

@@ -5,7 +5,7 @@ import torch
 from helpers import chat, group, response, scripted, targets
 
 from pst_rl.records import Rewards, Target, Weights
-from pst_rl.stages.update import UpdateRequest, check_discussion, discussed, make_update, target_ids
+from pst_rl.stages.update import UpdateRequest, discussed, make_update, target_ids
 
 QUESTIONS = ["What is 28+47?", "What is 2+3?"]
 TEXTS = [" 8+7=15. 2+4+1=7. #### 75", " #### 65", " 2+3=5. #### 5", " 2+2=4. 4+1"]
@@ -231,10 +231,3 @@ def test_a_target_that_just_fits_is_taught():
     answer = response("5").answer
     assert target_ids(stub(max_completion_length=4), Target(answer, "abc", 1.0)) == [97, 98, 99, 0]
     assert target_ids(stub(max_completion_length=4), Target(answer, "abcd", 1.0)) is None
-
-
-@pytest.mark.parametrize("objective", ["weighted_sft", "aggregate_sft"])
-def test_an_objective_of_single_answers_refuses_a_discussion(objective):
-    with pytest.raises(ValueError, match="throw the discussion away"):
-        check_discussion(objective, True)
-    check_discussion(objective, False)

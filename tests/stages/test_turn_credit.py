@@ -10,7 +10,7 @@ from pst_rl.discussion.conversation import Conversation
 from pst_rl.records import PeerUpdate, Rewards, Rollout, Turn, TurnCredit, Weights
 from pst_rl.stages.compaction import compact
 from pst_rl.stages.turn_credit import credit_turns, later_advantages
-from pst_rl.stages.update import UpdateRequest, check_discussion, make_update
+from pst_rl.stages.update import UpdateRequest, make_update
 
 NAN = float("nan")
 UNIT = 0.5 / (0.5**0.5 + 1e-4)  # two chains, rewards 1 and 0: over their standard deviation
@@ -214,15 +214,6 @@ def test_a_discussed_row_without_a_target_stays_whole_and_has_no_advantage():
     update = make_update(request(rollout, made=made), settings(objective="discussion_sft"))
     assert [*update.prompt_ids[0], *update.completion_ids[0]] == [1, *rollout.completion_ids[0]]
     assert update.advantages[0] == 0
-
-
-@pytest.mark.parametrize(
-    ("objective", "discusses", "message"),
-    [("aggregate_sft", True, "throw the discussion away"), ("discussion_sft", False, "needs a reward provider")],
-)
-def test_objectives_and_discussions_must_go_together(objective, discusses, message):
-    with pytest.raises(ValueError, match=message):
-        check_discussion(objective, discusses)
 
 
 # What TRL's loss makes of it
