@@ -217,6 +217,41 @@ class Group:
 
 
 @dataclass(frozen=True)
+class LocalRows:
+    """This process's rows of a generation batch, against the questions and chains of the complete one.
+
+        row i is chain g of question q:    (q, g) = divmod(offset + i, G)
+
+    Attributes:
+        offset: Index of the first row in the complete batch: all rows of process 0, then those of process 1, ...
+        count: Rows of this process.
+        chains: G.
+    """
+
+    offset: int
+    count: int
+    chains: int
+
+    @property
+    def places(self) -> range:
+        """Index of each row in the complete batch."""
+        return range(self.offset, self.offset + self.count)
+
+    @property
+    def cells(self) -> list[tuple[int, int]]:
+        """(question, chain) of each row."""
+        return [divmod(place, self.chains) for place in self.places]
+
+    def pick(self, values: torch.Tensor) -> torch.Tensor:
+        """The rows' own entries, (rows, ...), of one peer's values, (Q, G, ...)."""
+        return values.flatten(0, 1)[self.offset : self.offset + self.count]
+
+    def take(self, nested: Sequence[Sequence[Any]]) -> list[Any]:
+        """The rows' own entries of `nested[q][g]`."""
+        return [nested[q][g] for q, g in self.cells]
+
+
+@dataclass(frozen=True)
 class Rewards:
     """What a reward provider returns.
 

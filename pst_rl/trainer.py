@@ -28,7 +28,7 @@ from pst_rl.monitors.collapse import CollapseMonitor
 from pst_rl.monitors.probe import AgreementProbe, draw_questions
 from pst_rl.peers.prompts import Prompt, show_peers
 from pst_rl.peers.spec import resolve_peers
-from pst_rl.records import Group, Rewards, Rollout, Targets, Weights
+from pst_rl.records import Group, LocalRows, Rewards, Rollout, Targets, Weights
 from pst_rl.rewards import RewardProvider, Stateful
 from pst_rl.scheme import (
     check_rewards,
@@ -222,16 +222,16 @@ class PSTTrainer(JointTrainer):
             self.block,
             self.args.seed,
         )
-        offset = self.accelerator.process_index * len(rows)
+        local = LocalRows(self.accelerator.process_index * len(rows), len(rows), chains)
         request = replace(
             self.rollout_request([row["prompt"] for row in rows]),
-            orders=[orders[(offset + i) // chains] for i in range(len(rows))],
+            orders=[orders[q] for q, _ in local.cells],
         )
         with self.timed("generate"):
             joint = roll_out(self.engines, request)
         rollouts = joint.rollouts
         group = self._gather(rows, rollouts, orders)
-        context = RolloutContext(self.engines, request, rows, rollouts, group, offset)
+        context = RolloutContext(self.engines, request, rows, rollouts, group, local)
         with self.timed("views"):
             views = {view.name: checked(view, view.respond(context), context) for view in self.aggregator.views}
             group = replace(group, views={name: gather_responses(view, chains) for name, view in views.items()})
@@ -257,10 +257,9 @@ class PSTTrainer(JointTrainer):
         for p, engine in enumerate(self.engines):
             engine.reward_weights = torch.tensor(list(mix.values()), dtype=torch.float32)
             scored = {name: rewards[name] for name in mix}
-            update = make_update(UpdateRequest(engine, p, group, scored, weights, rollouts[p], offset), self.args)
+            update = make_update(UpdateRequest(engine, p, group, scored, weights, rollouts[p], local), self.args)
             if self.args.skip_zero_advantage:
-                rows = active[p].flatten()[offset : offset + len(update.inputs)]
-                update = compact(update, rows, self.args, lambda value: gather_object([value]))
+                update = compact(update, local.pick(active[p]), self.args, lambda value: gather_object([value]))
             engine.update = update
         self.last_group = group
         self.collapse.show(group, mixed_reward(rewards, mix))

@@ -70,7 +70,7 @@ class RowView:
     name = "rows"
 
     def respond(self, context):
-        rows = range(context.offset, context.offset + len(context.rows))
+        rows = context.local.places
         assert context.group.targets is None
         return [self.rollout(first, [str(100 * p + i) for i in rows]) for p, first in enumerate(context.rollouts)]
 
@@ -93,7 +93,9 @@ class OneMoreTurn:
 
     def respond(self, context):
         assert context.group.targets is not None
-        return [self.extend(*pair, context.offset) for pair in zip(context.engines, context.rollouts, strict=True)]
+        return [
+            self.extend(*pair, context.local.offset) for pair in zip(context.engines, context.rollouts, strict=True)
+        ]
 
     def extend(self, engine, first: Rollout, offset: int) -> Rollout:
         ids, turns = [], []

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pst_rl.records import Group, Rollout
+from pst_rl.records import Group, LocalRows, Rollout
 
 if TYPE_CHECKING:
     from pst_rl.config import PSTConfig
@@ -25,7 +25,7 @@ class RolloutContext:
         rows: The data set rows behind them (unlabelled columns).
         rollouts: This process's first answers, one `Rollout` per peer.
         group: The complete group so far. Its targets are set for a `Discussion`, and `None` for a `View`.
-        offset: Index of this process's first row in the complete batch: row i is (q, g) = divmod(offset + i, G).
+        local: Which questions and chains the rows are.
     """
 
     engines: list[PeerTrainer]
@@ -33,7 +33,7 @@ class RolloutContext:
     rows: list[dict[str, Any]]
     rollouts: list[Rollout]
     group: Group
-    offset: int
+    local: LocalRows
 
 
 def checked(part: View | Discussion, rollouts: list[Rollout], context: RolloutContext) -> list[Rollout]:

@@ -7,7 +7,7 @@ import torch
 from helpers import chat, group, logprobs_by_hand, response, scripted, targets
 
 from pst_rl.discussion.conversation import Conversation
-from pst_rl.records import PeerUpdate, Rewards, Rollout, Turn, TurnCredit, Weights
+from pst_rl.records import LocalRows, PeerUpdate, Rewards, Rollout, Turn, TurnCredit, Weights
 from pst_rl.stages.compaction import compact
 from pst_rl.stages.turn_credit import credit_turns, later_advantages
 from pst_rl.stages.update import UpdateRequest, make_update
@@ -132,7 +132,7 @@ def request(rollout, later=None, engine=None, order=((0,), (0,)), made=None, len
     batch = group([[samples[:2], samples[2:]]] * len(order[0]), order=order, targets=made)
     given = {"saie": rewards(later or [[[[1.0, NAN], [0.0, NAN]], [[NAN, NAN], [NAN, NAN]]]])}
     weights = Weights(torch.tensor([[[0.5, 1.5], [2.0, 0.25]]]), torch.zeros(1, 2, 2))
-    return UpdateRequest(engine, 0, batch, given, weights, rollout, 0)
+    return UpdateRequest(engine, 0, batch, given, weights, rollout, LocalRows(0, 4, 2))
 
 
 def settings(**fields):
