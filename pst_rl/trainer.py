@@ -255,9 +255,9 @@ class PSTTrainer(JointTrainer):
         active = self._active(rewards)
         mix = self._current_mix()
         for p, engine in enumerate(self.engines):
-            engine.reward_weights = torch.tensor(list(mix.values()), dtype=torch.float32)
+            engine.reward_weights = torch.tensor(list(mix.values()), dtype=torch.float32)  # TRL mixes by these
             scored = {name: rewards[name] for name in mix}
-            update = make_update(UpdateRequest(engine, p, group, scored, weights, rollouts[p], local), self.args)
+            update = make_update(UpdateRequest(engine, p, group, scored, mix, weights, rollouts[p], local), self.args)
             if self.args.skip_zero_advantage:
                 update = compact(update, local.pick(active[p]), self.args, lambda value: gather_object([value]))
             engine.update = update

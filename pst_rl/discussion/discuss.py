@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from accelerate.utils import gather_object
 
@@ -15,6 +14,7 @@ from pst_rl.discussion.saie import SAIERollout, Session
 from pst_rl.discussion.stances import StancePolicy, make_stance, needs_target
 from pst_rl.peers.prompts import Prompt
 from pst_rl.records import Response, Rollout
+from pst_rl.stages.evaluation import evaluating
 from pst_rl.stages.rollout import roll_out
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _held(
     mine = sorted(range(rank, len(prompts), world), key=lambda q: len(str(prompts[q])))
     size = trainer.args.per_device_eval_batch_size
     local: list[tuple[str, int, Response]] = []
-    with _evaluating(trainer.peers.values()):
+    with evaluating(trainer.peers.values()):
         for start in range(0, len(mine), size):
             chunk = mine[start : start + size]
             request = trainer.rollout_request([prompts[q] for q in chunk], greedy=True)
@@ -195,16 +195,3 @@ def _find(trainer: PeerHolder, learner: str, partners: list[str]) -> dict[str, P
 def _response(first: Rollout, held: Rollout, row: int) -> Response:
     length = len(first.completion_ids[row])
     return Response(first.texts[row], first.answers[row], first.finished[row], length, turns=held.turns[row])
-
-
-@contextmanager
-def _evaluating(engines: Collection[Any]) -> Iterator[None]:
-    """All peers in evaluation mode; afterwards in the mode they were in."""
-    modes = [engine.model.training for engine in engines]
-    for engine in engines:
-        engine.model.eval()
-    try:
-        yield
-    finally:
-        for engine, mode in zip(engines, modes, strict=True):
-            engine.model.train(mode)

@@ -13,6 +13,7 @@ Rows with later turns reach the loss whole under `grpo`, with an advantage for e
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ class UpdateRequest:
         engine: The peer.
         index: Its index in the group.
         group, rewards, weights: Complete, over all processes; `rewards` by provider name, without monitors.
+        mix: Weight of each of these rewards in this generation batch, by provider name.
         rollout: The peer's rollout on this process.
         local: Which questions and chains the rows of this process are.
     """
@@ -41,7 +43,8 @@ class UpdateRequest:
     engine: PeerTrainer
     index: int
     group: Group
-    rewards: dict[str, Rewards]
+    rewards: Mapping[str, Rewards]
+    mix: Mapping[str, float]
     weights: Weights
     rollout: Rollout
     local: LocalRows
@@ -94,7 +97,7 @@ def turn_credit(request: UpdateRequest, config: PSTConfig, updated: torch.Tensor
     rollout = request.rollout
     if rollout.turns is None or not any(rollout.turns):
         return None
-    mix = request.engine.reward_weights.tolist()
+    mix = [request.mix[name] for name in request.rewards]
     advantages = later_advantages(list(request.rewards.values()), mix, config.scale_rewards)
     if advantages is not None:
         advantages = request.local.pick(advantages[request.index]) * updated[:, None]

@@ -44,9 +44,8 @@ def an_update(engine=None, rollout=None, offset=0, index=0, order=((0,), (0,)), 
         )
     }
     weights = Weights(torch.tensor(WEIGHTS * peers), torch.zeros(peers, 2, 2))
-    request = UpdateRequest(
-        engine or stub(), index, batch, rewards, weights, rollout, LocalRows(offset, len(rollout.texts), 2)
-    )
+    mix, local = dict.fromkeys(rewards, 1.0), LocalRows(offset, len(rollout.texts), 2)
+    request = UpdateRequest(engine or stub(), index, batch, rewards, mix, weights, rollout, local)
     return make_update(request, settings(**config))
 
 
@@ -95,7 +94,7 @@ def test_a_target_without_text_trains_nothing():
         prompts=["?"], prompt_ids=[[1]], completion_ids=[[2]], logprobs=None, texts=["a"], answers=[None], turns=None
     )
     weights = Weights(torch.ones(1, 1, 1), torch.zeros(1, 1, 1))
-    request = UpdateRequest(stub(), 0, batch, {}, weights, rollout, LocalRows(0, 1, 1))
+    request = UpdateRequest(stub(), 0, batch, {}, {}, weights, rollout, LocalRows(0, 1, 1))
     update = make_update(request, settings(objective="aggregate_sft"))
     assert (update.completion_ids, update.advantages.tolist()) == ([[2]], [0.0])
 
@@ -131,7 +130,7 @@ def test_each_sample_of_a_question_is_taught_after_another_turn():
     rollout = SimpleNamespace(completion_ids=[list(range(8))] * 3, turns=[turns] * 3)
     batch = group([[["1"] * 3, ["2"] * 3]])
     for offset in (0, 3):
-        request = UpdateRequest(stub(), 0, batch, {}, None, rollout, LocalRows(offset, 3, 3))
+        request = UpdateRequest(stub(), 0, batch, {}, {}, None, rollout, LocalRows(offset, 3, 3))
         assert list(map(len, discussed(request))) == [2, 4, 6]
 
 

@@ -124,15 +124,13 @@ def test_rows_without_later_turns_need_no_credit(turns):
     assert credit_turns(a_rollout(turns=turns), [2, 1, 3, 2], None) is None
 
 
-def request(rollout, later=None, engine=None, order=((0,), (0,)), made=None, lengths=(2, 1, 3, 2)):
-    engine = engine or SimpleNamespace(
-        reward_weights=torch.ones(1), text_ids=lambda text: [9, 9], end_of_turn=0, max_completion_length=40
-    )
+def request(rollout, later=None, engine=None, order=((0,), (0,)), made=None, lengths=(2, 1, 3, 2), mix=1.0):
+    engine = engine or SimpleNamespace(text_ids=lambda text: [9, 9], end_of_turn=0, max_completion_length=40)
     samples = [response("5", length=n) for n in lengths]
     batch = group([[samples[:2], samples[2:]]] * len(order[0]), order=order, targets=made)
     given = {"saie": rewards(later or [[[[1.0, NAN], [0.0, NAN]], [[NAN, NAN], [NAN, NAN]]]])}
     weights = Weights(torch.tensor([[[0.5, 1.5], [2.0, 0.25]]]), torch.zeros(1, 2, 2))
-    return UpdateRequest(engine, 0, batch, given, weights, rollout, LocalRows(0, 4, 2))
+    return UpdateRequest(engine, 0, batch, given, {"saie": mix}, weights, rollout, LocalRows(0, 4, 2))
 
 
 def settings(**fields):
@@ -155,6 +153,12 @@ def test_an_update_carries_the_advantages_of_its_later_turns_without_the_pmi_wei
     assert update.credit.later[1] == [0, 0, 0, 0, -0.5]
     assert update.credit.first == [2, 1, 3, 2]
     assert update.weights.tolist() == [0.5, 1.5, 2.0, 0.25]
+
+
+def test_later_turns_are_mixed_by_the_weights_that_are_handed_over():
+    engine = SimpleNamespace(reward_weights=torch.tensor([9.0]))  # TRL's, for the first answers
+    update = make_update(request(a_rollout(), engine=engine, mix=0.5), settings())
+    assert update.credit.later[0] == [0, 0, 0, 0.25, 0.25, 0, 0, 0, 0]
 
 
 def test_an_update_without_later_turns_is_what_it_was():
