@@ -64,7 +64,7 @@ _EXPORTS = {
     "Weights": "pst_rl.records",
     "AGGREGATORS": "pst_rl.aggregation",
     "REWARDS": "pst_rl.rewards",
-    "Query": "pst_rl.queries",
+    "Query": "pst_rl.records",
     "Juror": "pst_rl.scoring.juror",
     "SAIERollout": "pst_rl.discussion.saie",
     "discuss": "pst_rl.discussion.discuss",

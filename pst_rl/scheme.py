@@ -11,18 +11,15 @@ import torch
 
 from pst_rl.aggregation import AGGREGATORS, Aggregator
 from pst_rl.config import PSTConfig
-from pst_rl.discussion.saie import SAIERollout
+from pst_rl.discussion import Discussion, check_discussion
 from pst_rl.peers.spec import PeerSpec
 from pst_rl.records import Group, Rewards, Target, Targets
 from pst_rl.rewards import REWARDS, RewardProvider, provider_name
 from pst_rl.stages.compaction import check_compaction
 from pst_rl.stages.reward_mix import RewardMix
-from pst_rl.stages.update import check_discussion
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-    from pst_rl.discussion import Discussion
 
 
 def make_aggregator(args: PSTConfig) -> Aggregator:
@@ -207,15 +204,7 @@ def check_scheme(
             raise ValueError("update_last_peer=False leaves no peer to update: only the last one is trainable.")
     if args.skip_zero_advantage:
         check_compaction(args)
-    discussion = find_discussion(providers)
-    check_discussion(args.objective, discussion is not None)
-    if isinstance(discussion, SAIERollout):
-        discussion.check_partner(tuple(specs))
-    if discussion is not None and args.use_vllm and args.world_size > 1:
-        raise ValueError(
-            "A discussion leaves each process its own number of rows to continue, which vLLM cannot serve with "
-            "several processes. Use one process, or use_vllm=False."
-        )
+    check_discussion(find_discussion(providers), args, tuple(specs))
     scheme = type(aggregator).__name__
     if peers < aggregator.min_peers:
         raise ValueError(

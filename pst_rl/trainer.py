@@ -6,10 +6,12 @@ questions -> rollout -> answers -> aggregate -> rewards -> weights -> peer updat
 from __future__ import annotations
 
 import copy
+import os
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,11 +22,13 @@ from pst_rl.aggregation import Aggregator
 from pst_rl.config import PSTConfig
 from pst_rl.data import split_labels
 from pst_rl.discussion import RolloutContext, checked
+from pst_rl.hub.cards import CardRun, write_peer_card
 from pst_rl.loop.joint_trainer import JointTrainer
-from pst_rl.monitors.collapse import collapse_monitor
+from pst_rl.monitors.collapse import CollapseMonitor
+from pst_rl.monitors.probe import AgreementProbe, draw_questions
 from pst_rl.peers.prompts import Prompt, show_peers
 from pst_rl.peers.spec import resolve_peers
-from pst_rl.records import Group, Rewards, Rollout, Targets, Weights
+from pst_rl.records import Group, LocalRows, Rewards, Rollout, Targets, Weights
 from pst_rl.rewards import RewardProvider, Stateful
 from pst_rl.scheme import (
     check_rewards,
@@ -131,11 +135,26 @@ class PSTTrainer(JointTrainer):
         self.pmi_weights = PMIWeights(args, self.engines, weight_function)
         self._joint_metrics: dict[str, list[float]] = defaultdict(list)
         self.last_group: Group | None = None
-        self.last_reward: torch.Tensor | None = None  # (P, Q, G)
-        self.collapse = collapse_monitor(self)
+        self.collapse = self._collapse_monitor()
         if args.on_collapse != "off":
             self.add_callback(self.collapse)
         self._reward_faults: dict[str, str] = {}
+
+    def _collapse_monitor(self) -> CollapseMonitor:
+        """The monitor that the arguments ask for."""
+        args, probe = self.args, None
+        if args.collapse_probe:
+            asked = draw_questions(self.train_dataset, args.collapse_probe, args.seed)
+            probe = AgreementProbe(asked, self.measure, self.record, self.updated(), self.accelerator.device)
+        return CollapseMonitor(
+            self.peers,
+            self.record,
+            self._load_from_checkpoint,
+            args.on_collapse,
+            probe,
+            args.collapse_probe_steps or self.micro_steps_per_generation,
+            args.supervised,
+        )
 
     # ---- the five hooks ----
 
@@ -203,16 +222,16 @@ class PSTTrainer(JointTrainer):
             self.block,
             self.args.seed,
         )
-        offset = self.accelerator.process_index * len(rows)
+        local = LocalRows(self.accelerator.process_index * len(rows), len(rows), chains)
         request = replace(
             self.rollout_request([row["prompt"] for row in rows]),
-            orders=[orders[(offset + i) // chains] for i in range(len(rows))],
+            orders=[orders[q] for q, _ in local.cells],
         )
         with self.timed("generate"):
             joint = roll_out(self.engines, request)
         rollouts = joint.rollouts
         group = self._gather(rows, rollouts, orders)
-        context = RolloutContext(self.engines, request, rows, rollouts, group, offset)
+        context = RolloutContext(self.engines, request, rows, rollouts, group, local)
         with self.timed("views"):
             views = {view.name: checked(view, view.respond(context), context) for view in self.aggregator.views}
             group = replace(group, views={name: gather_responses(view, chains) for name, view in views.items()})
@@ -236,22 +255,21 @@ class PSTTrainer(JointTrainer):
         active = self._active(rewards)
         mix = self._current_mix()
         for p, engine in enumerate(self.engines):
-            engine.reward_weights = torch.tensor(list(mix.values()), dtype=torch.float32)
+            engine.reward_weights = torch.tensor(list(mix.values()), dtype=torch.float32)  # TRL mixes by these
             scored = {name: rewards[name] for name in mix}
-            update = make_update(UpdateRequest(engine, p, group, scored, weights, rollouts[p], offset), self.args)
+            update = make_update(UpdateRequest(engine, p, group, scored, mix, weights, rollouts[p], local), self.args)
             if self.args.skip_zero_advantage:
-                rows = active[p].flatten()[offset : offset + len(update.inputs)]
-                update = compact(update, rows, self.args, lambda value: gather_object([value]))
+                update = compact(update, local.pick(active[p]), self.args, lambda value: gather_object([value]))
             engine.update = update
         self.last_group = group
-        self.last_reward = mixed_reward(rewards, mix)
+        self.collapse.show(group, mixed_reward(rewards, mix))
         if self.args.log_completions and self.is_world_process_zero():
             table = completions_table(group, rewards, weights)
             write_completions(table, self.args.output_dir)
             report_completions(table, self.args.report_to)
-        self._record(metrics.joint_metrics(group, rewards, mix, weights, self._train_gold))
-        self._record({"rollout/shortened": joint.shortened, "rollout/overlong": joint.overlong})
-        self._record(self.aggregator.metrics() | metrics.token_metrics(self.peers))
+        self.record(metrics.joint_metrics(group, rewards, mix, weights, self._train_gold))
+        self.record({"rollout/shortened": joint.shortened, "rollout/overlong": joint.overlong})
+        self.record(self.aggregator.metrics() | metrics.token_metrics(self.peers))
 
     def _current_mix(self) -> dict[str, float]:
         """The weights of the rewards that reach the loss in this generation batch."""
@@ -379,7 +397,8 @@ class PSTTrainer(JointTrainer):
 
     # ---- logs and state ----
 
-    def _record(self, values: dict[str, float]) -> None:
+    def record(self, values: dict[str, float]) -> None:
+        """Adds values to the means of the next training log."""
         for name, value in values.items():
             self._joint_metrics[name].append(value)
 
@@ -388,6 +407,25 @@ class PSTTrainer(JointTrainer):
         means = {name: sum(values) / len(values) for name, values in self._joint_metrics.items()}
         self._joint_metrics.clear()
         return means
+
+    def write_card(self, name: str, folder: str | os.PathLike) -> None:
+        """Writes one peer's model card, `README.md`, into a folder."""
+        if not self.is_world_process_zero():
+            return
+        named = self.dataset_name is not None or self.results is None
+        run = CardRun(
+            peers=self.peers,
+            specs=self.specs,
+            args=self.args,
+            aggregator=self.aggregator,
+            mix=self.mix,
+            updated=tuple(self.updated()),
+            questions=len(self.train_dataset),
+            step=self.state.global_step,
+            results=self.results,
+            dataset=self.dataset_name if named else self.results.dataset,
+        )
+        write_peer_card(run, name, Path(folder))
 
     def identity(self) -> dict[str, Any]:
         return super().identity() | {"rewards": list(self.providers), "aggregator": type(self.aggregator).__name__}

@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import constants
 from huggingface_hub.utils import _telemetry
 
-from pst_rl.hub.cards import without_secrets, write_peer_card
+from pst_rl.hub.cards import without_secrets
 from pst_rl.peers.spec import PeerSpec, resolve_peers
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -148,7 +148,7 @@ def test_only_training_arguments_and_no_card_or_state_name_a_folder(saved, tiny)
 def test_a_card_names_neither_the_folders_nor_the_token_of_an_option(trainer, tmp_path):
     built = trainer(reward_options={"matches_aggregate": {}}, hub_token="secret-of-mine")
     built.args.reward_options = {"icm": {"judge": "/home/me/models/juror", "note": "secret-of-mine", "other": TOKEN}}
-    write_peer_card(built, "gemma2", tmp_path / "card")
+    built.write_card("gemma2", tmp_path / "card")
     text = (tmp_path / "card" / "README.md").read_text()
     assert '"judge": "juror"' in text and "/home/me" not in text and TOKEN not in text and "secret-of-mine" not in text
 

@@ -13,14 +13,12 @@ from transformers.trainer_utils import IntervalStrategy
 from trl import GRPOTrainer
 
 from pst_rl.config import PSTConfig
-from pst_rl.peer_update import PeerUpdate
-from pst_rl.peers.decoding import greedy_decoding
-from pst_rl.peers.generation import LiveCache, sample
+from pst_rl.peers.generation import LiveCache, greedy_decoding, sample
 from pst_rl.peers.micro_batches import filled_columns, sort_by_length
 from pst_rl.peers.prompts import NEXT_QUESTION, Prompt, PromptFormat, cut_at_stop, end_of_turn
 from pst_rl.peers.shared_prompts import completion_logprobs
 from pst_rl.peers.spec import PeerSpec
-from pst_rl.records import Rollout
+from pst_rl.records import PeerUpdate, Rollout
 
 PAPER = {
     "title": "Peer-Predictive Self-Training",

@@ -13,8 +13,7 @@ import torch
 from accelerate.utils import gather_object
 
 from pst_rl.peers.prompts import Prompt, foreign_prompt
-from pst_rl.queries import Query, Score, TokenStatistics
-from pst_rl.records import Rollout
+from pst_rl.records import Query, Rollout, Score, TokenStatistics
 from pst_rl.scoring.logprobs import sum_logprobs, token_statistics
 
 if TYPE_CHECKING:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,19 @@ def evaluate_peers(request: EvaluationRequest) -> Evaluation:
     return Evaluation(request.names, first, sampled, correct)
 
 
+@contextmanager
+def evaluating(engines: Collection[PeerTrainer]) -> Iterator[None]:
+    """All peers in evaluation mode; afterwards, also after an error, in the mode they were in."""
+    modes = [engine.model.training for engine in engines]
+    for engine in engines:
+        engine.model.eval()
+    try:
+        yield
+    finally:
+        for engine, mode in zip(engines, modes, strict=True):
+            engine.model.train(mode)
+
+
 def is_right(response: Response, gold: Any) -> bool:
     """Exact match of one finished, parsed response."""
     return response.answer is not None and is_correct(response.answer, gold)
@@ -114,19 +128,16 @@ def _ask(request: EvaluationRequest, questions: int, copies: int, greedy: bool) 
     size = max(1, request.batch_size // copies)
     peers = len(request.engines)
     local: list[tuple[int, list[tuple[Response, ...]]]] = []
-    modes = [engine.model.training for engine in request.engines]
-    for engine in request.engines:
-        engine.model.eval()
-    for start in range(0, len(mine), size):
-        chunk = mine[start : start + size]
-        prompts = [request.prompts[q] for q in chunk for _ in range(copies)]
-        filled = replace(request.rollout, prompts=prompts, orders=[tuple(range(peers))] * len(prompts), greedy=greedy)
-        rollouts = roll_out(request.engines, filled).rollouts
-        for k, q in enumerate(chunk):
-            rows = range(k * copies, (k + 1) * copies)
-            local.append((q, [tuple(_response(r, i) for i in rows) for r in rollouts]))
-    for engine, mode in zip(request.engines, modes, strict=True):
-        engine.model.train(mode)
+    with evaluating(request.engines):
+        for start in range(0, len(mine), size):
+            chunk = mine[start : start + size]
+            prompts = [request.prompts[q] for q in chunk for _ in range(copies)]
+            orders = [tuple(range(peers))] * len(prompts)
+            filled = replace(request.rollout, prompts=prompts, orders=orders, greedy=greedy)
+            rollouts = roll_out(request.engines, filled).rollouts
+            for k, q in enumerate(chunk):
+                rows = range(k * copies, (k + 1) * copies)
+                local.append((q, [tuple(_response(r, i) for i in rows) for r in rollouts]))
     by_question = dict(gather_object(local))
     return [[by_question[q][p] for q in range(questions)] for p in range(peers)]
 

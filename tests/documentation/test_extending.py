@@ -7,8 +7,7 @@ import pytest
 from helpers import group, targets
 
 from pst_rl import REWARDS
-from pst_rl.queries import Score
-from pst_rl.records import Turn
+from pst_rl.records import Score, Turn
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "extending.md"
 SMALL = {"max_steps": 1, "per_device_train_batch_size": 8, "max_completion_length": 24}

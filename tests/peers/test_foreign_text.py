@@ -14,8 +14,7 @@ from pst_rl.answers import Answer
 from pst_rl.discussion.conversation import Conversation, Hearing
 from pst_rl.peers.foreign_text import Guard, one_line, opening_words, quoted
 from pst_rl.peers.prompts import PromptFormat, foreign_prompt, show_peers
-from pst_rl.queries import Query
-from pst_rl.records import Rollout, Target
+from pst_rl.records import Query, Rollout, Target
 from pst_rl.scoring.scorer import Scorer
 from pst_rl.stages.rollout import RolloutRequest, fit_prompt, shown_text
 from pst_rl.stages.update import target_ids

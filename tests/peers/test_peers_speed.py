@@ -5,9 +5,9 @@ import torch
 from conftest import weights
 from helpers import chat
 
-from pst_rl.peer_update import PeerUpdate
 from pst_rl.peers.micro_batches import filled_columns, sort_by_length
 from pst_rl.peers.shared_prompts import distinct_rows
+from pst_rl.records import PeerUpdate
 from pst_rl.scoring.cached_logprobs import CachedPair, fits, sum_logprobs_from_cache
 from pst_rl.scoring.logprobs import sum_logprobs
 from pst_rl.stages.compaction import compact

@@ -3,7 +3,7 @@
 import pytest
 
 from pst_rl import PSTTrainer
-from pst_rl.peers.placement import check_launch
+from pst_rl.peers.spec import check_launch
 
 REMEDY = "plain data parallelism .*accelerate launch --multi_gpu.*--load-in-4bit --use-peft"
 

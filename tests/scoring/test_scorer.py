@@ -8,7 +8,7 @@ import torch
 from helpers import chat, logprobs_by_hand
 from two_processes_scheme import QUERIES, QUESTIONS, TEXTS, answers_of, scorer, seen_by_two
 
-from pst_rl.queries import Query, Score
+from pst_rl.records import Query, Score
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 import torch
 from helpers import chat, group, response, scripted, targets
 
-from pst_rl.records import Rewards, Target, Weights
-from pst_rl.stages.update import UpdateRequest, check_discussion, discussed, make_update, target_ids
+from pst_rl.records import LocalRows, Rewards, Target, Weights
+from pst_rl.stages.update import UpdateRequest, discussed, make_update, target_ids
 
 QUESTIONS = ["What is 28+47?", "What is 2+3?"]
 TEXTS = [" 8+7=15. 2+4+1=7. #### 75", " #### 65", " 2+3=5. #### 5", " 2+2=4. 4+1"]
@@ -44,7 +44,8 @@ def an_update(engine=None, rollout=None, offset=0, index=0, order=((0,), (0,)), 
         )
     }
     weights = Weights(torch.tensor(WEIGHTS * peers), torch.zeros(peers, 2, 2))
-    request = UpdateRequest(engine or stub(), index, batch, rewards, weights, rollout, offset)
+    mix, local = dict.fromkeys(rewards, 1.0), LocalRows(offset, len(rollout.texts), 2)
+    request = UpdateRequest(engine or stub(), index, batch, rewards, mix, weights, rollout, local)
     return make_update(request, settings(**config))
 
 
@@ -93,7 +94,7 @@ def test_a_target_without_text_trains_nothing():
         prompts=["?"], prompt_ids=[[1]], completion_ids=[[2]], logprobs=None, texts=["a"], answers=[None], turns=None
     )
     weights = Weights(torch.ones(1, 1, 1), torch.zeros(1, 1, 1))
-    request = UpdateRequest(stub(), 0, batch, {}, weights, rollout, 0)
+    request = UpdateRequest(stub(), 0, batch, {}, {}, weights, rollout, LocalRows(0, 1, 1))
     update = make_update(request, settings(objective="aggregate_sft"))
     assert (update.completion_ids, update.advantages.tolist()) == ([[2]], [0.0])
 
@@ -129,7 +130,7 @@ def test_each_sample_of_a_question_is_taught_after_another_turn():
     rollout = SimpleNamespace(completion_ids=[list(range(8))] * 3, turns=[turns] * 3)
     batch = group([[["1"] * 3, ["2"] * 3]])
     for offset in (0, 3):
-        request = UpdateRequest(stub(), 0, batch, {}, None, rollout, offset)
+        request = UpdateRequest(stub(), 0, batch, {}, {}, None, rollout, LocalRows(offset, 3, 3))
         assert list(map(len, discussed(request))) == [2, 4, 6]
 
 
@@ -231,10 +232,3 @@ def test_a_target_that_just_fits_is_taught():
     answer = response("5").answer
     assert target_ids(stub(max_completion_length=4), Target(answer, "abc", 1.0)) == [97, 98, 99, 0]
     assert target_ids(stub(max_completion_length=4), Target(answer, "abcd", 1.0)) is None
-
-
-@pytest.mark.parametrize("objective", ["weighted_sft", "aggregate_sft"])
-def test_an_objective_of_single_answers_refuses_a_discussion(objective):
-    with pytest.raises(ValueError, match="throw the discussion away"):
-        check_discussion(objective, True)
-    check_discussion(objective, False)
