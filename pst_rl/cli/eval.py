@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
+
+from pst_rl.files import json_digest, write_atomically
 
 if TYPE_CHECKING:
     from pst_rl.benchmarks.ask import Report
@@ -156,7 +157,6 @@ class Eval(Questions):
         from pst_rl.benchmarks.peer_set import find_peers
         from pst_rl.benchmarks.results import compare, read_results, summarise, table
         from pst_rl.benchmarks.scores import score
-        from pst_rl.coherence.export import write_text
 
         quiet()
         self.check()
@@ -184,8 +184,9 @@ class Eval(Questions):
         }
         if earlier:
             results["comparison"] = compare(earlier, results, self.compare)
-        write_text(folder / "results.json", json.dumps(results) + "\n")
-        write_text(folder / "responses.jsonl", "".join(json.dumps(row) + "\n" for row in _rows(items, responses)))
+        write_atomically(folder / "results.json", json.dumps(results) + "\n")
+        lines = (json.dumps(row) + "\n" for row in _rows(items, responses))
+        write_atomically(folder / "responses.jsonl", "".join(lines))
         print("\n".join(table(results)))
         print(f"Written: {folder / 'results.json'}, {folder / 'responses.jsonl'}")
 
@@ -244,7 +245,7 @@ def progress(total: int) -> Iterator[Report]:
 
 def _digest(item: Item) -> str:
     """What a question is known by in results: its text and its gold."""
-    return hashlib.sha256(json.dumps([item.question, item.gold]).encode()).hexdigest()[:16]
+    return json_digest([item.question, item.gold], 16)
 
 
 def _share(values) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pst_rl.cli.eval import Questions, progress, quiet
+from pst_rl.files import write_atomically
 
 if TYPE_CHECKING:
     from pst_rl.benchmarks.model import LanguageModel
@@ -61,7 +62,6 @@ class GVGap(Questions):
         from pst_rl.benchmarks.prompts import load_prompt
         from pst_rl.benchmarks.results import compare, pipe_table, read_results, table
         from pst_rl.benchmarks.verifiers import load_verifier
-        from pst_rl.coherence.export import write_text
 
         quiet()
         self.check()
@@ -127,7 +127,7 @@ class GVGap(Questions):
         }
         if earlier:
             results["comparison"] = compare(earlier, results, self.compare)
-        write_text(folder / "results.json", json.dumps(results) + "\n")
+        write_atomically(folder / "results.json", json.dumps(results) + "\n")
         shown = (*COLUMNS, f"pass@{self.samples}", f"majority@{self.samples}")
         print("\n".join(gap_table(scores, shown, len(items), pipe_table)))
         if earlier:

@@ -2,13 +2,14 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+
+from pst_rl.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,8 @@ def write_results(results: RunResults, folder: str | Path) -> Path:
         "alarms": results.alarms,
         "config": results.config,
     }
-    path = Path(folder) / "results.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".json.part")
-    beside.write_text(json.dumps(_jsonable(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(beside, path)
-    return path
+    text = json.dumps(_jsonable(content), indent=2, allow_nan=False)
+    return write_atomically(Path(folder) / "results.json", f"{text}\n")
 
 
 def read_results(path: str | Path) -> RunResults:
