@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from pst_rl.benchmarks.scores import Scores
@@ -72,24 +70,6 @@ def _map(scores: Mapping[str, Any], make) -> dict[str, Any]:
         }
         for scoring, systems in scores.items()
     }
-
-
-def read_results(path: str) -> dict[str, Any]:
-    """The results in a file, or in the `results.json` of a folder.
-
-    Raises:
-        FileNotFoundError, ValueError: There are none.
-    """
-    file = Path(path) / "results.json" if Path(path).is_dir() else Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"There are no results in {path}: give the results.json of an earlier pst-rl eval.")
-    try:
-        results = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is no JSON: {error}") from error
-    if not isinstance(results, dict) or not {"questions", "scores", "peers"} <= set(results):
-        raise ValueError(f"{file} has no results of pst-rl eval.")
-    return results
 
 
 def table(results: Mapping[str, Any]) -> list[str]:

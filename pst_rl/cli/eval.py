@@ -155,14 +155,15 @@ class Eval(Questions):
         """
         from pst_rl.benchmarks.cache import Cache
         from pst_rl.benchmarks.peer_set import find_peers
-        from pst_rl.benchmarks.results import compare, read_results, summarise, table
+        from pst_rl.benchmarks.results import compare, summarise, table
         from pst_rl.benchmarks.scores import score
+        from pst_rl.report.results_file import read_results_file, write_results_file
 
         quiet()
         self.check()
         benchmark, items, known = self.load_questions()
         peers = find_peers(self.peers)
-        earlier = read_results(self.compare) if self.compare else None
+        earlier = read_results_file(self.compare, "evaluation") if self.compare else None
         if earlier and earlier["questions"] != known["questions"]:
             compare(earlier, known, self.compare)  # raises
         if self.dry_run:
@@ -184,11 +185,11 @@ class Eval(Questions):
         }
         if earlier:
             results["comparison"] = compare(earlier, results, self.compare)
-        write_atomically(folder / "results.json", json.dumps(results) + "\n")
+        path = write_results_file(folder, "evaluation", results)
         lines = (json.dumps(row) + "\n" for row in _rows(items, responses))
         write_atomically(folder / "responses.jsonl", "".join(lines))
         print("\n".join(table(results)))
-        print(f"Written: {folder / 'results.json'}, {folder / 'responses.jsonl'}")
+        print(f"Written: {path}, {folder / 'responses.jsonl'}")
 
     def check(self) -> None:
         super().check()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pst_rl.cli.eval import Questions, progress, quiet
-from pst_rl.files import write_atomically
 
 if TYPE_CHECKING:
     from pst_rl.benchmarks.model import LanguageModel
@@ -60,8 +58,9 @@ class GVGap(Questions):
         from pst_rl.benchmarks.gv_gap import draw_samples, gap_scores, score_samples
         from pst_rl.benchmarks.peer_set import find_peers
         from pst_rl.benchmarks.prompts import load_prompt
-        from pst_rl.benchmarks.results import compare, pipe_table, read_results, table
+        from pst_rl.benchmarks.results import compare, pipe_table, table
         from pst_rl.benchmarks.verifiers import load_verifier
+        from pst_rl.report.results_file import read_results_file, write_results_file
 
         quiet()
         self.check()
@@ -71,7 +70,7 @@ class GVGap(Questions):
         peers = find_peers(self.peers)
         judges = find_peers(self.judge_peers) if self.judge_peers else peers
         self._check_judges(peers, judges)
-        earlier = read_results(self.compare) if self.compare else None
+        earlier = read_results_file(self.compare, "gap") if self.compare else None
         if earlier and earlier["questions"] != known["questions"]:
             compare(earlier, known, self.compare)  # raises
         if self.dry_run:
@@ -127,12 +126,12 @@ class GVGap(Questions):
         }
         if earlier:
             results["comparison"] = compare(earlier, results, self.compare)
-        write_atomically(folder / "results.json", json.dumps(results) + "\n")
+        path = write_results_file(folder, "gap", results)
         shown = (*COLUMNS, f"pass@{self.samples}", f"majority@{self.samples}")
         print("\n".join(gap_table(scores, shown, len(items), pipe_table)))
         if earlier:
             print("\n".join(table({"scores": {}, "comparison": results["comparison"]})))
-        print(f"Written: {folder / 'results.json'}")
+        print(f"Written: {path}")
 
     def check(self) -> None:
         super().check()

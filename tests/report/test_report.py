@@ -58,6 +58,7 @@ def drawn_texts(results, history, tmp_path):
 
 def test_results_have_the_documented_keys(tmp_path):
     content = json.loads(write_results(RESULTS, tmp_path / "new").read_text())
+    assert list(content.items())[:2] == [("kind", "training"), ("version", 1)]
     assert content["peers"]["gemma"] == {
         "before": 0.4, "after": 0.5, "ci95": [0.06, 0.14], "parsed_before": 0.9, "parsed_after": 1.0,
     }  # fmt: skip
