@@ -33,7 +33,7 @@ def main() -> int:
     from pst_rl import PSTTrainer
     from pst_rl.cli.progress import show_progress
     from pst_rl.cli.training import Ending, load_splits, named_peers, save, settings
-    from pst_rl.measure.compare import compare
+    from pst_rl.report.compare import compare
 
     # ---- questions and peers -------------------------------------------------------------------------------------
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 
+from pst_rl.files import files_digest
 from pst_rl.peers.prompts import BASE_TEMPLATE, NEXT_QUESTION, Prompt, PromptFormat, cut_at_stop
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model")
@@ -192,13 +192,9 @@ def model_digest(path: str) -> str:
     folder = Path(path)
     if not folder.is_dir():
         return f"{path}@{AutoConfig.from_pretrained(path)._commit_hash}"
-    found = hashlib.sha256()
-    for file in sorted(file for pattern in _WEIGHTS for file in folder.glob(pattern)):
-        with file.open("rb") as opened:
-            found.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
-    if base := adapted_model(path):
-        found.update(model_digest(base).encode())
-    return found.hexdigest()[:32]
+    base = adapted_model(path)
+    files = (file for pattern in _WEIGHTS for file in folder.glob(pattern))
+    return files_digest(files, *([model_digest(base)] if base else []))
 
 
 def adapted_model(path: str) -> str | None:

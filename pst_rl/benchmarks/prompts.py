@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from pst_rl.files import digest
 
 FOLDER = Path(__file__).parent / "prompts"
 
@@ -26,7 +27,7 @@ class PromptFile:
     @property
     def digest(self) -> str:
         """The first 16 digits of the SHA-256 of the text."""
-        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+        return digest(self.text, 16)
 
     def fill(self, values: Mapping[str, str]) -> str:
         """The text with every `{name}` of `values` replaced, and other braces as they are.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
+
+from pst_rl.files import json_digest, write_atomically
 
 if TYPE_CHECKING:
     from pst_rl.benchmarks.ask import Report
@@ -154,15 +155,15 @@ class Eval(Questions):
         """
         from pst_rl.benchmarks.cache import Cache
         from pst_rl.benchmarks.peer_set import find_peers
-        from pst_rl.benchmarks.results import compare, read_results, summarise, table
+        from pst_rl.benchmarks.results import compare, summarise, table
         from pst_rl.benchmarks.scores import score
-        from pst_rl.coherence.export import write_text
+        from pst_rl.report.results_file import read_results_file, write_results_file
 
         quiet()
         self.check()
         benchmark, items, known = self.load_questions()
         peers = find_peers(self.peers)
-        earlier = read_results(self.compare) if self.compare else None
+        earlier = read_results_file(self.compare, "evaluation") if self.compare else None
         if earlier and earlier["questions"] != known["questions"]:
             compare(earlier, known, self.compare)  # raises
         if self.dry_run:
@@ -184,10 +185,11 @@ class Eval(Questions):
         }
         if earlier:
             results["comparison"] = compare(earlier, results, self.compare)
-        write_text(folder / "results.json", json.dumps(results) + "\n")
-        write_text(folder / "responses.jsonl", "".join(json.dumps(row) + "\n" for row in _rows(items, responses)))
+        path = write_results_file(folder, "evaluation", results)
+        lines = (json.dumps(row) + "\n" for row in _rows(items, responses))
+        write_atomically(folder / "responses.jsonl", "".join(lines))
         print("\n".join(table(results)))
-        print(f"Written: {folder / 'results.json'}, {folder / 'responses.jsonl'}")
+        print(f"Written: {path}, {folder / 'responses.jsonl'}")
 
     def check(self) -> None:
         super().check()
@@ -244,7 +246,7 @@ def progress(total: int) -> Iterator[Report]:
 
 def _digest(item: Item) -> str:
     """What a question is known by in results: its text and its gold."""
-    return hashlib.sha256(json.dumps([item.question, item.gold]).encode()).hexdigest()[:16]
+    return json_digest([item.question, item.gold], 16)
 
 
 def _share(values) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from pst_rl.benchmarks.verifiers import Verifier
 
 JUDGED = ("true_false", "likelihood", "likelihood_sum")
-COLUMNS = ("generation", "verified", "gap", "relative_gap", "balanced_accuracy", "kept", "unparsed")
 
 
 @dataclass
@@ -59,9 +57,9 @@ class GVGap(Questions):
         from pst_rl.benchmarks.gv_gap import draw_samples, gap_scores, score_samples
         from pst_rl.benchmarks.peer_set import find_peers
         from pst_rl.benchmarks.prompts import load_prompt
-        from pst_rl.benchmarks.results import compare, pipe_table, read_results, table
+        from pst_rl.benchmarks.results import change_table, compare, gap_table
         from pst_rl.benchmarks.verifiers import load_verifier
-        from pst_rl.coherence.export import write_text
+        from pst_rl.report.results_file import read_results_file, write_results_file
 
         quiet()
         self.check()
@@ -71,7 +69,7 @@ class GVGap(Questions):
         peers = find_peers(self.peers)
         judges = find_peers(self.judge_peers) if self.judge_peers else peers
         self._check_judges(peers, judges)
-        earlier = read_results(self.compare) if self.compare else None
+        earlier = read_results_file(self.compare, "gap") if self.compare else None
         if earlier and earlier["questions"] != known["questions"]:
             compare(earlier, known, self.compare)  # raises
         if self.dry_run:
@@ -127,12 +125,9 @@ class GVGap(Questions):
         }
         if earlier:
             results["comparison"] = compare(earlier, results, self.compare)
-        write_text(folder / "results.json", json.dumps(results) + "\n")
-        shown = (*COLUMNS, f"pass@{self.samples}", f"majority@{self.samples}")
-        print("\n".join(gap_table(scores, shown, len(items), pipe_table)))
-        if earlier:
-            print("\n".join(table({"scores": {}, "comparison": results["comparison"]})))
-        print(f"Written: {folder / 'results.json'}")
+        path = write_results_file(folder, "gap", results)
+        print("\n".join(gap_table(results) + change_table(results.get("comparison", {}))))
+        print(f"Written: {path}")
 
     def check(self) -> None:
         super().check()
@@ -183,20 +178,3 @@ class GVGap(Questions):
             "others": {name: [v for judge, v in own.items() if judge != name] for name in peers},
         }
         return {f"{verifier}/{judge}": panels[judge] for judge in self.judges}
-
-
-def gap_table(scores: Mapping[str, Any], columns: Sequence[str], questions: int, pipe_table) -> list[str]:
-    """In percent and points, with intervals, as Markdown lines."""
-
-    def cell(entry: Mapping[str, Any] | None) -> str:
-        if entry is None:
-            return "-"
-        low, high = entry["ci95"]
-        return f"{100 * entry['value']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
-
-    rows = [
-        [label, peer, *(cell(own[column]) for column in columns)]
-        for label, by_peer in scores.items()
-        for peer, own in by_peer.items()
-    ]
-    return pipe_table(["verifier", f"peer, {questions} questions", *columns], rows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import sys
 from collections.abc import Mapping
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
+
+from pst_rl.files import json_digest, write_atomically
 
 if TYPE_CHECKING:
     from pst_rl.coherence.claims import Claims
@@ -210,7 +211,7 @@ class Label:
     ) -> list[Labelling]:
         """One labelling for each seed; those that are finished are read."""
         from pst_rl.coherence.baselines import zero_shot
-        from pst_rl.coherence.export import load_labelling, save_labelling, write_text
+        from pst_rl.coherence.export import load_labelling, save_labelling
 
         found, predictor = [], None
         for seed in self.seeds:
@@ -218,7 +219,7 @@ class Label:
             if not (own / "labelling.json").exists():
                 predictor = predictor or self._predictor(claims)
                 if not (folder / SETTINGS).exists():  # only now: input that the model refuses leaves no run behind
-                    write_text(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
+                    write_atomically(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
                 if self.method == "zero_shot":
                     labelling = zero_shot(predictor, claims.problem, seed=seed, **options)
                 else:
@@ -260,7 +261,7 @@ class Label:
         """What a run is known by, as it is read back."""
         settings = {name: value for name, value in asdict(self).items() if name not in _FREE}
         content = [claims.prompts, claims.groups, claims.problem.description()]
-        settings["claims"] = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+        settings["claims"] = json_digest(content, 16)
         return json.loads(json.dumps(settings))
 
     def _folder(self, settings: Mapping[str, Any]) -> Path:

@@ -19,8 +19,8 @@ from pst_rl.data import load_questions
 from pst_rl.loop.checkpoint_files import CheckpointError
 from pst_rl.loop.faults import NumericFault
 from pst_rl.loop.lock import RunLock
-from pst_rl.measure.compare import compare
 from pst_rl.report import plot_report, print_table, write_results
+from pst_rl.report.compare import compare
 from pst_rl.tiny import TINY_PEERS
 from pst_rl.trainer import PSTTrainer
 

@@ -13,8 +13,9 @@ from huggingface_hub.utils import validate_repo_id
 
 from pst_rl.coherence.accuracy import accuracy
 from pst_rl.coherence.claims import Claims
-from pst_rl.coherence.export import most_coherent, write_text
+from pst_rl.coherence.export import most_coherent
 from pst_rl.coherence.labelling import Labelling, agreement
+from pst_rl.files import write_atomically
 from pst_rl.hub.cards import describe_data, hub_dataset, hub_model, link, markdown, tiny_name, without_secrets
 from pst_rl.peers.spec import PeerSpec
 
@@ -47,7 +48,7 @@ def write_card(
     )
     path = Path(folder) / CARD
     text = without_secrets(_text(claims, labellings, model))
-    write_text(path, str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{text}\n")))
+    write_atomically(path, str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{text}\n")))
     return path
 
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
-from pst_rl.coherence.predictor import digest
+from pst_rl.files import json_digest
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Constraint(ABC):
         shown = ", ".join(f"{name}={value!r}" for name, value in values.items() if not callable(value))
         places, labels = range(len(self.items)), range(n_labels)
         allowed = [self.allows(p, a, q, b) for q in places for p in range(q) for a in labels for b in labels]
-        return f"{type(self).__name__}({shown}) {digest(allowed)}"
+        return f"{type(self).__name__}({shown}) {json_digest(allowed, 8)}"
 
     def violations(self, labels: Sequence[int | None]) -> list[tuple[int, int]]:
         """The pairs of items whose labels cannot both hold; `labels` are those of all items of the problem.

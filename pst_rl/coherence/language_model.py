@@ -15,7 +15,8 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from pst_rl.coherence.cached_context import CachedContext
 from pst_rl.coherence.label_words import LabelWords, continuation
-from pst_rl.coherence.predictor import Context, Demo, Predictor, digest
+from pst_rl.coherence.predictor import Context, Demo, Predictor
+from pst_rl.files import json_digest
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -122,8 +123,8 @@ class LanguageModelPredictor(Predictor):
             if weight.device.type != "meta"  # offloaded
         ]
         return super().identity() | {
-            "model": f"{name} ({digest(weights)})",
-            "prompts": digest([self.start_ids, self.prompt_ids, self._content_free]),
+            "model": f"{name} ({json_digest(weights, 8)})",
+            "prompts": json_digest([self.start_ids, self.prompt_ids, self._content_free], 8),
             "label_words": self.words.words,
             "separator": self._separator_ids,
             "max_tokens": self.max_tokens,

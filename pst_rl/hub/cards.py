@@ -16,7 +16,7 @@ from peft import LoraConfig, PeftModel
 from pst_rl.aggregation import AGGREGATORS
 from pst_rl.aggregation.votes import Majority
 from pst_rl.data import FILE_FORMATS, PRESETS
-from pst_rl.report import RunResults, markdown_table
+from pst_rl.report import RunResults, markdown_table, pipe_table
 from pst_rl.tiny import TINY_PEERS
 
 if TYPE_CHECKING:
@@ -210,8 +210,7 @@ def describe_pmi(run: CardRun) -> str:
 
 def markdown(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     """A table; a bar inside a cell is escaped."""
-    lines = [header, ("---",) * len(header), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(pipe_table(header, rows))
 
 
 # ---- names, never paths ----

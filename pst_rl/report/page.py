@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pst_rl.files import write_atomically
 from pst_rl.report.panels import ACCURACY, COST, TRAINING, Chart, accuracy_interval, draw_charts, questions
 from pst_rl.report.questions import Limits, left_out, question_rows
 from pst_rl.report.results import gain
@@ -35,11 +35,7 @@ def write_page(runs: Sequence[Run], folder: str | Path, limits: Limits = Limits(
         cost=draw_charts(runs, COST, folder),
         limits=limits,
     )
-    path = folder / "report.html"
-    beside = folder / "part.report.html"
-    beside.write_text(page, encoding="utf-8")
-    os.replace(beside, path)
-    return path
+    return write_atomically(folder / "report.html", page)
 
 
 def make_page(

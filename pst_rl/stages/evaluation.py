@@ -56,7 +56,14 @@ class Evaluation:
     correct: dict[str, list[bool]] | None
 
     def metrics(self) -> dict[str, float]:
-        """Scalars under the names used in logs, without the `eval_` prefix."""
+        """Shares under the names used in logs, without the `eval_` prefix; of greedy answers, but for `pooled_vote`.
+
+        - `<peer>/parsed`: of the questions, those with an answer.
+        - `peers/pairwise_agreement`: of all pairs of peers at all questions, those that give the same answer; not for
+          one peer. (`peers/agreement` is another quantity, of the samples in training: see `joint_metrics`.)
+        - `<peer>/accuracy`, `vote/accuracy`, `pooled_vote/accuracy`: exact match; only with labels.
+        - `peers/unanimous_wrong`: questions at which all peers give the same wrong answer; only with labels.
+        """
         count = len(self.greedy[0])
         values = {
             f"{name}/parsed": sum(r.answer is not None for r in rows) / count
@@ -66,7 +73,7 @@ class Evaluation:
             (a[q].key, b[q].key) for q in range(count) for i, a in enumerate(self.greedy) for b in self.greedy[i + 1 :]
         ]
         if pairs:
-            values["peers/agreement"] = sum(a is not None and a == b for a, b in pairs) / len(pairs)
+            values["peers/pairwise_agreement"] = sum(a is not None and a == b for a, b in pairs) / len(pairs)
         if self.correct is not None:
             values |= {f"{name}/accuracy": sum(hits) / len(hits) for name, hits in self.correct.items()}
             unanimous = [q for q in range(count) if len({rows[q].key for rows in self.greedy}) == 1]

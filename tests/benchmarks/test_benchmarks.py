@@ -8,7 +8,7 @@ from pst_rl.benchmarks.cache import Cache
 from pst_rl.benchmarks.items import Item, find_benchmark, load_items, with_style
 from pst_rl.benchmarks.model import Completion, Decoding, LanguageModel, model_digest
 from pst_rl.benchmarks.prompts import PromptFile, load_prompt
-from pst_rl.benchmarks.results import compare, summarise
+from pst_rl.benchmarks.results import GAP_COLUMNS, change_table, compare, gap_table, summarise, table
 from pst_rl.benchmarks.scores import Responses, score
 from pst_rl.measure.samples import judge
 
@@ -328,3 +328,30 @@ def test_single_models_are_compared_whatever_their_names():
 def test_other_questions_are_not_compared():
     with pytest.raises(ValueError, match="other questions"):
         compare(results([0, 0, 1]), results([1, 0, 1], questions=("x", "y", "w")), "old")
+
+
+def test_tables_of_scores_changes_and_gaps_are_even_markdown():
+    score = {"value": 0.5, "ci95": [0.25, 0.75]}
+    change = {"before": 0.4, "after": 0.5, "gain": 0.1, "ci95": [-0.1, 0.3], "p": 0.0001}
+    found = {
+        "questions": ["x", "y"],
+        "scores": {"exact_match": {"a|b": {"greedy": score}, "vote": {}}},
+        "comparison": {"exact_match": {"a|b": {"greedy": change}}},
+    }
+    assert table(found) == [
+        "| exact_match, 2 questions | greedy              |",
+        "| ------------------------ | ------------------- |",
+        r"| a\|b                     | 50.0 (25.0 to 75.0) |",
+        "| vote                     | -                   |",
+        "",
+        *change_table(found["comparison"]),
+    ]
+    assert change_table(found["comparison"])[2:] == [
+        r"| a\|b greedy | 40.0   | 50.0  | +10.0 (-10.0 to +30.0) | < 0.001 |",
+        "",
+    ]
+    own = dict.fromkeys(GAP_COLUMNS, score) | {"relative_gap": None, "pass@3": score, "majority@3": score}
+    gaps = gap_table({"questions": ["x"], "settings": {"samples": 3}, "scores": {"likelihood/self": {"a": own}}})
+    names, cells = ([cell.strip() for cell in line.split("|")[1:-1]] for line in (gaps[0], gaps[2]))
+    assert names == ["verifier", "peer, 1 questions", *GAP_COLUMNS, "pass@3", "majority@3"]
+    assert dict(zip(names, cells, strict=True))["relative_gap"] == "-" and cells[2] == "50.0 (25.0 to 75.0)"

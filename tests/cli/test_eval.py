@@ -44,6 +44,7 @@ def llama(tiny):
 
 def test_eval_measures_each_peer_and_the_peers_together(run, capsys):
     assert run("eval", "--samples", "2") == 0
+    assert (results(run.folder)["kind"], results(run.folder)["version"]) == ("evaluation", 1)
     scores = results(run.folder)["scores"]["exact_match"]
     assert list(scores) == ["gemma2", "llama", "qwen2", "vote", "collaborative"]
     assert list(scores["llama"]) == ["greedy", "mean@2", "pass@2", "majority@2"]
@@ -119,6 +120,7 @@ def test_a_dry_run_shows_prompts_and_loads_no_weights(run, monkeypatch, capsys):
 def test_gv_gap_measures_every_peer_by_every_verifier(run, capsys):
     flags = ["--samples", "3", "--verifiers", "true_false", "likelihood", "test_eval:brevity"]
     assert run("gv-gap", *flags, limit="3") == 0
+    assert (results(run.folder)["kind"], results(run.folder)["version"]) == ("gap", 1)
     scores = results(run.folder)["scores"]
     labels = ["true_false/self", "true_false/others", "likelihood/self", "likelihood/others"]
     assert list(scores) == [*labels, "test_eval:brevity"]
