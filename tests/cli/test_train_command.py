@@ -17,7 +17,7 @@ SMALL = ["--train-questions", "64", "--test-questions", "8", "--pooled-questions
 def planned(tmp_path, monkeypatch, capsys):
     """`planned(*flags)`: what a dry run prints; it writes nothing and builds no trainer."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pst_rl.cli.training.PSTTrainer", None)
+    monkeypatch.setattr("pst_rl.trainer.PSTTrainer", None)
     monkeypatch.setattr("pst_rl.cli.train_dry_run.measured_flops", lambda device: 1e9)
 
     def build(*flags):
