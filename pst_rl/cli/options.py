@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from pst_rl.peers.spec import PeerSpec
+
 
 @dataclass
 class TrainOptions:
@@ -65,8 +67,17 @@ def load_splits(options: TrainOptions) -> tuple[Dataset, Dataset]:
     return train, test
 
 
-def named_peers(peers: list[str]) -> list[str] | dict[str, str]:
-    """What `PSTTrainer` takes as its peers; `tiny` stands for the embedded ones."""
+def named_peers(peers: list[str], dtype: str | None = None) -> list[PeerSpec] | dict[str, PeerSpec]:
+    """What `PSTTrainer` takes as its peers; `tiny` stands for the embedded ones.
+
+    Args:
+        dtype: Of weights that are not quantized. TRL's default, `"float32"`, leaves it to
+            [`~pst_rl.peers.spec.PeerSpec`], which takes bfloat16 beside quantized ones.
+    """
+    from pst_rl.peers.spec import PeerSpec
     from pst_rl.tiny import TINY_PEERS
 
-    return {name: str(folder) for name, folder in TINY_PEERS.items()} if peers == ["tiny"] else peers
+    chosen = None if dtype == "float32" else dtype
+    if peers == ["tiny"]:
+        return {name: PeerSpec(str(folder), dtype=chosen) for name, folder in TINY_PEERS.items()}
+    return [PeerSpec(peer, dtype=chosen) for peer in peers]

@@ -94,7 +94,7 @@ def run_training(arguments: Arguments, command: list[str]) -> int:
     train, test = load_splits(script)
     RunLock(args.output_dir, active=args.should_save).hold()  # one run in a folder, from here to the end
     trainer = PSTTrainer(
-        named_peers(script.peers),
+        named_peers(script.peers, model.dtype),
         args,
         train_dataset=train,
         eval_dataset=test,

@@ -79,7 +79,7 @@ def plan_training(arguments: Arguments) -> list[str]:
     check_resume(args)
     train, test = load_splits(script)
     specs = resolve_peers(
-        named_peers(script.peers),
+        named_peers(script.peers, model.dtype),
         peft_config=get_peft_config(model),
         quantization_config=get_quantization_config(model),
     )
