@@ -5,8 +5,8 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import make_dataclass
-from typing import Annotated, Any, Protocol
+from dataclasses import dataclass, make_dataclass
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import tyro
 
@@ -15,12 +15,13 @@ from pst_rl.cli.eval import Eval
 from pst_rl.cli.exit_status import DONE, INTERRUPTED, OUTPUT_CLOSED, TERMINATED, Terminated, sigterm_raises, status_of
 from pst_rl.cli.gv_gap import GVGap
 from pst_rl.cli.label import Label
+from pst_rl.cli.options import Train
 from pst_rl.cli.parse import fail, in_one_line, quiet_bitsandbytes
 from pst_rl.cli.peers import Peers
 from pst_rl.cli.push import Push
 from pst_rl.cli.report import Report
-from pst_rl.cli.shell_completion import Completion
-from pst_rl.cli.train import Train, TrainRun
+from pst_rl.cli.shell_completion import print_script
+from pst_rl.cli.train import TrainRun
 
 
 class Command(Protocol):
@@ -34,6 +35,23 @@ class Command(Protocol):
 
     def run(self) -> int | None:
         """Does it; returns the exit status, `None` for 0."""
+
+
+@dataclass
+class Completion:
+    """Print a script with which bash, zsh or fish completes commands, options and choices.
+
+    For bash: pst-rl completion bash > ~/.local/share/bash-completion/completions/pst-rl
+    """
+
+    shell: Annotated[Literal["bash", "zsh", "fish"], tyro.conf.Positional]
+    """The shell."""
+
+    resume_flag: ClassVar[str] = ""
+
+    def run(self) -> int:
+        """Prints it."""
+        return print_script(self.shell, COMMANDS)
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {

@@ -1,14 +1,17 @@
-"""`pst-rl completion`: a script that lets the shell complete the commands' options."""
+"""The script that lets a shell complete the commands' options."""
 
 from __future__ import annotations
 
 import ast
 import importlib.util
-from dataclasses import dataclass, field, make_dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import field, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, Literal
 
 import tyro
+
+from pst_rl.cli.options import Train
 
 # Where the options of `pst-rl train` are declared, the first word on each; importing them takes ten seconds.
 SOURCES = (
@@ -20,33 +23,22 @@ SOURCES = (
 )
 
 
-@dataclass
-class Completion:
-    """Print a script with which bash, zsh or fish completes commands, options and choices.
+def print_script(shell: str, commands: Mapping[str, Callable[..., Any]]) -> int:
+    """Prints the script for bash, zsh or fish; returns the exit status.
 
-    For bash: pst-rl completion bash > ~/.local/share/bash-completion/completions/pst-rl
+    Args:
+        commands: The subcommands of `pst-rl`; the options of `train` are replaced by all that it takes.
     """
-
-    shell: Annotated[Literal["bash", "zsh", "fish"], tyro.conf.Positional]
-    """The shell."""
-
-    resume_flag: ClassVar[str] = ""
-
-    def run(self) -> int:
-        """Prints it."""
-        from pst_rl.cli.main import COMMANDS
-
-        commands = {**COMMANDS, "train": train_options()}
-        try:
-            tyro.extras.subcommand_cli_from_dict(commands, args=["--tyro-print-completion", self.shell], prog="pst-rl")
-        except SystemExit as stop:
-            return int(stop.code or 0)
+    known = {**commands, "train": train_options()}
+    try:
+        tyro.extras.subcommand_cli_from_dict(known, args=["--tyro-print-completion", shell], prog="pst-rl")
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
 
 
 def train_options() -> type:
     """A dataclass with the names and choices of all options of `pst-rl train`, read from the sources of its parts."""
-    from pst_rl.cli.train import Train
-
     found: dict[str, Any] = {}
     for package, path, name in SOURCES:
         folder = importlib.util.find_spec(package).submodule_search_locations[0]

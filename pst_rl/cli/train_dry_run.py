@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 from trl import get_peft_config, get_quantization_config
 
+from pst_rl.cli.options import load_splits, named_peers
 from pst_rl.cli.parse import Arguments, check_resume
 from pst_rl.cli.prompt_preview import Prompts, load_tokenizer, read_prompts
-from pst_rl.cli.training import load_splits, named_peers
 from pst_rl.config import PSTConfig
 from pst_rl.memory.estimate import ModelShape, RunShape, estimate
 from pst_rl.peers.prompts import Prompt, PromptFormat, foreign_prompt, show_peers
@@ -79,7 +79,7 @@ def plan_training(arguments: Arguments) -> list[str]:
     check_resume(args)
     train, test = load_splits(script)
     specs = resolve_peers(
-        named_peers(script.peers),
+        named_peers(script.peers, model.dtype),
         peft_config=get_peft_config(model),
         quantization_config=get_quantization_config(model),
     )

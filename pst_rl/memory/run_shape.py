@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -11,6 +11,68 @@ if TYPE_CHECKING:
     from pst_rl.config import PSTConfig
 
 WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(kw_only=True)
+class MemoryOptions:
+    """The options of training that memory depends on, for a command that answers before TRL is imported.
+
+    Names, defaults and meanings are those of `PSTConfig` and TRL's `ModelConfig`; a test compares. Only the machine
+    differs: `PSTConfig` looks at the one it is on, these are for a GPU that knows bfloat16 unless `use_cpu` is set.
+    """
+
+    use_peft: bool = False
+    """LoRA adapters; otherwise all weights are trained."""
+    lora_r: int = 16
+    """Rank of the adapters."""
+    lora_dropout: float = 0.05
+    """Dropout before the adapters; any keeps a mask."""
+    lora_target_modules: list[str] | None = None
+    """Layers that get one, or `all-linear`; by default PEFT's choice for the architecture."""
+    load_in_4bit: bool = False
+    """NF4 weights; only with LoRA."""
+    load_in_8bit: bool = False
+    """8-bit weights; their memory is not estimated."""
+    use_bnb_nested_quant: bool = False
+    """Double quantization."""
+    dtype: str | None = "float32"
+    """Of weights that are not quantized: float32 (with load_in_4bit: bfloat16), bfloat16 or float16."""
+    optim: str = "adamw_torch_fused"
+    """Optimizer: an AdamW of torch, or of 8 bits."""
+    per_device_train_batch_size: int = 8
+    """Rows in a forward and backward pass."""
+    gradient_accumulation_steps: int = 1
+    """Above 1, gradients of earlier batches wait beside a later one's activations."""
+    steps_per_generation: int | None = None
+    """So many batches are sampled together; by default gradient_accumulation_steps."""
+    rows_per_generate: int | None = None
+    """So many rows are sampled at a time; by default all that are sampled together."""
+    max_completion_length: int = 512
+    """Tokens of a completion."""
+    gradient_checkpointing: bool = True
+    """Compute activations again in the backward pass."""
+    bf16: bool | None = None
+    """Mixed precision in bfloat16; by default on a GPU, unless fp16 is set."""
+    fp16: bool = False
+    """Mixed precision in float16."""
+    beta: float = 0.0
+    """Other than 0 a reference model is needed, unless LoRA is used."""
+    pmi: Literal["on", "off"] = "off"
+    """Whether PMI is scored."""
+    pmi_target: Literal["answer", "response"] = "answer"
+    """What of the aggregate is scored."""
+    pmi_from_cache: bool = False
+    """Keep the keys and values of all peers until PMI is known."""
+    use_cpu: bool = False
+    """A run without a GPU."""
+
+    def settled(self) -> MemoryOptions:
+        """With what is unset filled in, as `PSTConfig` does it."""
+        return replace(
+            self,
+            bf16=not (self.fp16 or self.use_cpu) if self.bf16 is None else self.bf16,
+            steps_per_generation=self.steps_per_generation or self.gradient_accumulation_steps,
+        )
 
 
 @dataclass(frozen=True)
@@ -64,11 +126,14 @@ class RunShape:
             raise ValueError(f"lora_rank must be at least 1, got {self.lora_rank}.")
 
     @classmethod
-    def of(cls, config: PSTConfig, model: ModelConfig, prompt_length: int) -> RunShape:
+    def of(cls, config: PSTConfig | MemoryOptions, model: ModelConfig | MemoryOptions, prompt_length: int) -> RunShape:
         """The shape of a run as the command line describes it.
 
+        Args:
+            config, model: `MemoryOptions` must be `settled`.
+
         Raises:
-            ValueError: An optimizer whose states are not known here, or 8-bit weights.
+            ValueError: An optimizer or a dtype whose size is not known here, or 8-bit weights.
         """
         optimizer = str(getattr(config.optim, "value", config.optim))
         known = {"adamw_torch": "adamw", "adamw_torch_fused": "adamw"}
@@ -77,10 +142,14 @@ class RunShape:
             raise ValueError(f"Memory is estimated for {', '.join(known)}, not for optim={optimizer!r}.")
         if model.load_in_8bit:
             raise ValueError("Memory is not estimated for 8-bit weights; use load_in_4bit or neither.")
+        dtype = None if model.dtype == "float32" else model.dtype
+        if dtype is not None and dtype not in WIDTH:
+            raise ValueError(f"Memory is estimated for {', '.join(WIDTH)}, not for dtype={dtype!r}.")
         targets = model.lora_target_modules
         return cls(
             quantization="nf4" if model.load_in_4bit else "none",
             double_quant=model.use_bnb_nested_quant,
+            dtype=dtype,
             lora_rank=model.lora_r if model.use_peft else None,
             lora_targets=(targets,) if isinstance(targets, str) else targets and tuple(targets),
             lora_dropout=model.lora_dropout,

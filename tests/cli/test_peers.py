@@ -3,6 +3,7 @@ the Hub is read at import, so what talks to it runs in a process of its own: thi
 """
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -12,12 +13,18 @@ import sys
 from http import HTTPStatus
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_type_hints
 
 import pytest
 from hub_server import Commit, HubServer, Refusal, Repo
 
+from pst_rl import PSTConfig
 from pst_rl.cli import main as cli
+from pst_rl.cli.config_file import as_flags
+from pst_rl.memory.run_shape import MemoryOptions, RunShape
 from pst_rl.tiny import TINY_PEERS
+
+HINTS = get_type_hints(MemoryOptions)
 
 
 @pytest.fixture
@@ -72,6 +79,86 @@ def test_json_has_facts_memory_and_verdict(peers):
 def test_settings_change_the_estimate(peers):
     totals = [json.loads(peers("tiny", "--json", *w)[1])["memory"]["resident"] for w in ([], ["--beta", "0.1"])]
     assert totals[1] > totals[0]
+
+
+# The options that training has, too
+
+
+def shapes(**options):
+    """The shape of a run as `pst-rl peers` has it from its flags, and as training has it from the same."""
+    from trl import ModelConfig
+
+    options = {"use_cpu": True} | options
+    words = as_flags(options, HINTS, "here")
+    ours = cli.parse(["peers", "x", "--prompt-length", "50", *words]).run_shape()
+    of_model = {field.name for field in dataclasses.fields(ModelConfig)}
+    model = {name: value for name, value in options.items() if name in of_model}
+    rest = {name: value for name, value in options.items() if name not in of_model}
+    rest |= {"report_to": "none", "shared_prefill": "pmi_from_cache" in rest}
+    return ours, RunShape.of(PSTConfig("x", **rest), ModelConfig(**model), 50)
+
+
+OTHER = {  # a value that is not the default, for each option
+    "use_peft": True,
+    "lora_r": 8,
+    "lora_dropout": 0.0,
+    "lora_target_modules": ["q_proj", "v_proj"],
+    "load_in_4bit": True,
+    "load_in_8bit": True,
+    "use_bnb_nested_quant": True,
+    "dtype": "bfloat16",
+    "optim": "adamw_8bit",
+    "per_device_train_batch_size": 16,
+    "gradient_accumulation_steps": 4,
+    "steps_per_generation": 2,
+    "rows_per_generate": 4,
+    "max_completion_length": 40,
+    "gradient_checkpointing": False,
+    "bf16": True,
+    "fp16": True,
+    "beta": 0.1,
+    "pmi": "on",
+    "pmi_target": "response",
+    "pmi_from_cache": True,
+    "use_cpu": True,
+}
+NEEDS = {"load_in_4bit": {"use_peft": True}, "lora_r": {"use_peft": True}, "pmi_target": {"pmi": "on"}}
+
+
+def test_options_of_memory_are_those_of_training_with_their_defaults():
+    from trl import ModelConfig
+
+    ours = MemoryOptions(use_cpu=True).settled()
+    config, model = PSTConfig("x", use_cpu=True, report_to="none"), ModelConfig()
+    theirs = {name: getattr(model if hasattr(model, name) else config, name) for name in vars(ours)}
+    theirs["optim"] = theirs["optim"].value
+    assert vars(ours) == theirs and set(vars(ours)) == set(OTHER)
+
+
+@pytest.mark.parametrize("name", [None, *sorted(set(OTHER) - {"load_in_8bit"})])
+def test_an_option_means_for_peers_what_it_means_for_training(name):
+    ours, theirs = shapes(**({} if name is None else NEEDS.get(name, {}) | {name: OTHER[name]}))
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("options", [{"load_in_8bit": True}, {"optim": "adafactor"}, {"dtype": "auto"}])
+def test_what_is_not_estimated_is_refused_by_both(options):
+    from trl import ModelConfig
+
+    of_model = {name: value for name, value in options.items() if name != "optim"}
+    rest = {name: value for name, value in options.items() if name == "optim"}
+    said = []
+    for config, model in [
+        (PSTConfig("x", use_cpu=True, report_to="none", **rest), ModelConfig(**of_model)),
+        (MemoryOptions(**options).settled(),) * 2,
+    ]:
+        with pytest.raises(ValueError, match="not") as refusal:
+            RunShape.of(config, model, 50)
+        said.append(str(refusal.value))
+    assert said[0] == said[1]
+
+
+# Warnings
 
 
 def test_the_same_weights_twice_are_warned_of(peers, copy):

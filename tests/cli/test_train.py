@@ -6,9 +6,11 @@ import pytest
 from helpers import chat
 
 from pst_rl.cli import main as cli
+from pst_rl.cli import train_dry_run
 from pst_rl.cli.prompt_preview import Prompts, read_prompts
 from pst_rl.cli.train import TrainRun
 from pst_rl.cli.train_dry_run import Steps, flops
+from pst_rl.memory.estimate import estimate
 
 SMALL = ["--train-questions", "64", "--test-questions", "8", "--pooled-questions", "4", "--num-generations", "8"]
 
@@ -17,7 +19,7 @@ SMALL = ["--train-questions", "64", "--test-questions", "8", "--pooled-questions
 def planned(tmp_path, monkeypatch, capsys):
     """`planned(*flags)`: what a dry run prints; it writes nothing and builds no trainer."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pst_rl.cli.training.PSTTrainer", None)
+    monkeypatch.setattr("pst_rl.trainer.PSTTrainer", None)
     monkeypatch.setattr("pst_rl.cli.train_dry_run.measured_flops", lambda device: 1e9)
 
     def build(*flags):
@@ -132,6 +134,22 @@ def test_a_model_without_a_template_is_shown_the_base_template(tmp_path, tiny):
     assert (
         read_prompts(str(tmp_path), [chat("2+2?")], "Question: {prompt}\nAnswer:").first == "Question: 2+2?\nAnswer:"
     )
+
+
+def test_the_dtype_of_the_weights_reaches_the_estimate_and_the_peers(planned, monkeypatch):
+    shapes = []
+    monkeypatch.setattr(train_dry_run, "estimate", lambda peers, run: shapes.append(run) or estimate(peers, run))
+    for dtype in ("float32", "bfloat16"):
+        planned("--max-steps", "8", "--tokens-per-second", "9", "--dtype", dtype)
+    assert [shape.weight_width for shape in shapes] == [4, 2]
+
+    built = []
+    monkeypatch.setattr("pst_rl.trainer.PSTTrainer", lambda peers, *args, **kwargs: built.append(peers) or 1 / 0)
+    for dtype in ("float32", "bfloat16"):
+        with pytest.raises(ZeroDivisionError):
+            cli.main(["train", *SMALL, "--dtype", dtype])
+    kwargs = [{spec.init_kwargs()["dtype"] for spec in peers.values()} for peers in built]
+    assert kwargs == [{"float32"}, {"bfloat16"}]
 
 
 # Other commands

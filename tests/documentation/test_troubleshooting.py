@@ -147,14 +147,12 @@ def test_warnings_about_steps(caplog):
 def test_flags_on_the_page_are_options():
     from typing import get_type_hints
 
-    from examples_loader import load_example
     from trl import ModelConfig
 
     from pst_rl import PSTConfig
+    from pst_rl.cli.options import Train
 
-    ours = {**get_type_hints(ModelConfig), **get_type_hints(PSTConfig)} | get_type_hints(
-        load_example("pst_math").ScriptArguments
-    )
+    ours = get_type_hints(ModelConfig) | get_type_hints(PSTConfig) | get_type_hints(Train)
     others = {"help", "dry-run", "multi_gpu", "config_file", "local-dir"}  # of pst-rl, accelerate and hf
     flags = set(re.findall(r"(?<![\w-])--(?:no-)?([a-z][\w-]+)", PAGE)) - others
     assert len(flags) > 15 and [flag for flag in flags if flag.replace("-", "_") not in ours] == []
