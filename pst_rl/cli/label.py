@@ -130,9 +130,9 @@ class Label:
         hide_datasets_bars()
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"--seeds must be different numbers, at least one, got {self.seeds}.")
+        check_spec(PeerSpec(self.model))
         claims = self.load()
         check_formats(claims, self.formats)
-        check_spec(PeerSpec(self.model))
         options = self._method_options()
         if self.dry_run:
             print("\n".join(self._plan(claims)))
@@ -156,12 +156,16 @@ class Label:
         """The claims that the options describe."""
         from pst_rl.coherence.builders import claims_from_comparisons, claims_from_responses
         from pst_rl.coherence.claims import load_claims
+        from pst_rl.peers.foreign_text import Guard
+        from pst_rl.peers.reader import load_tokenizer
 
         names = ("split", "question_column", "label_names", "label_words", "true_label", "limit")
         shared = {name: getattr(self, name) for name in names} | {"seed": self.data_seed}
         shared |= {"clamp": int(self.clamp) if self.clamp.isdecimal() else self.clamp}
         chosen = {"template": self.template, "group_rule": self.group_rule}
         shared |= {name: value for name, value in chosen.items() if value is not None}
+        if self.form != "claims":  # a model wrote them
+            shared |= {"guard": Guard.of(load_tokenizer(self.model))}
         if self.form == "responses":
             by_form = {"responses_column": self.responses_column, "gold_column": self.gold_column, "claim": self.claim}
             return claims_from_responses(self.data, **shared, **by_form)
@@ -172,9 +176,10 @@ class Label:
         return load_claims(self.data, **shared, **{name: getattr(self, name) for name in columns})
 
     def _plan(self, claims: Claims) -> list[str]:
-        from pst_rl.cli.prompt_preview import Prompts, load_tokenizer
+        from pst_rl.cli.prompt_preview import Prompts
+        from pst_rl.peers.reader import load_tokenizer, plain_ids
 
-        lengths = [len(ids) for ids in load_tokenizer(self.model)(list(claims.prompts))["input_ids"]]
+        lengths = [len(ids) for ids in plain_ids(load_tokenizer(self.model), claims.prompts)]
         words = ", ".join(f"{n}: {w}" for n, w in zip(claims.label_names, claims.label_words, strict=True))
         return [
             str(Prompts(claims.prompts[0], tuple(lengths))),
@@ -235,9 +240,10 @@ class Label:
 
     def _predictor(self, claims: Claims) -> LanguageModelPredictor:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+        from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
         from pst_rl.coherence.language_model import LanguageModelPredictor
+        from pst_rl.peers.reader import load_tokenizer
 
         cuda = torch.cuda.is_available()
         settings: dict[str, Any] = {"dtype": self.dtype or ("auto" if cuda else "float32")}
@@ -247,7 +253,7 @@ class Label:
             settings["device_map"] = {"": 0}
         return LanguageModelPredictor(
             AutoModelForCausalLM.from_pretrained(self.model, use_safetensors=True, **settings),
-            AutoTokenizer.from_pretrained(self.model),
+            load_tokenizer(self.model),
             claims.prompts,
             claims.label_words,
             separator=self.separator,

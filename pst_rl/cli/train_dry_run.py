@@ -14,10 +14,11 @@ from trl import get_peft_config, get_quantization_config
 
 from pst_rl.cli.options import load_splits, named_peers
 from pst_rl.cli.parse import Arguments, check_resume
-from pst_rl.cli.prompt_preview import Prompts, load_tokenizer, read_prompts
+from pst_rl.cli.prompt_preview import Prompts, read_prompts
 from pst_rl.config import PSTConfig
 from pst_rl.memory.estimate import ModelShape, RunShape, estimate
 from pst_rl.peers.prompts import Prompt, PromptFormat, foreign_prompt, show_peers
+from pst_rl.peers.reader import load_tokenizer
 from pst_rl.peers.spec import PeerSpec, resolve_peers
 from pst_rl.scheme import check_scheme, make_aggregator, make_providers, mix_rewards
 

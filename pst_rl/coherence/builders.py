@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pst_rl.answers import find_answer, is_correct
 from pst_rl.answers.extract import Style
 from pst_rl.coherence.claims import Claims, load_claims, load_rows
-from pst_rl.coherence.templates import Template, as_text, find_template
+from pst_rl.coherence.templates import as_text, find_template
 from pst_rl.data import ANSWER_COLUMNS, QUESTION_COLUMNS, pick_column, read_gold
-from pst_rl.peers.foreign_text import Guard, one_line, opening_words, quoted
+from pst_rl.peers.foreign_text import COMMON, Guard, one_line
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -32,6 +31,7 @@ def claims_from_responses(
     gold_column: str | None = None,
     claim: Literal["answer", "response"] = "answer",
     style: Style = "auto",
+    guard: Guard = COMMON,
     **options: Any,
 ) -> Claims:
     """Claims "this answer is right" from several models' recorded answers to each question.
@@ -49,6 +49,7 @@ def claims_from_responses(
             dropped. "response": one claim for each response, its whole text; those without a final answer are in
             no rule.
         style: Where final answers are looked for (`pst_rl.answers.find_answer`).
+        guard: Of the model that will read the claims; by default of the common families.
         options: Further options of `load_claims`.
 
     Returns:
@@ -75,7 +76,7 @@ def claims_from_responses(
                 continue
             row = {
                 "question": source_row[question_column],
-                "claim": _claim(f"The answer is {one_line(answer.text)}." if claim == "answer" else text, template),
+                "claim": f"The answer is {one_line(answer.text)}." if claim == "answer" else text,
                 "final_answer": None if answer is None else answer.text,
                 "models": [model],
                 "label": None if gold is None else answer is not None and is_correct(answer, gold),
@@ -84,7 +85,7 @@ def claims_from_responses(
             if same in found:
                 found[same]["models"].append(model)
             else:
-                found[same] = row
+                found[same] = template.guarded(row, ("claim", "final_answer"), guard)
         rows += found.values()
     if unanswered:
         logger.warning("%s: %d responses have no final answer.", name, unanswered)
@@ -102,6 +103,7 @@ def claims_from_comparisons(
     response_columns: tuple[str, str] = ("response_a", "response_b"),
     preferred: str | None = None,
     seed: int = 0,
+    guard: Guard = COMMON,
     **options: Any,
 ) -> Claims:
     """Claims "Response A is better than Response B" from pairs of responses, two for each pair: either way round.
@@ -116,6 +118,7 @@ def claims_from_comparisons(
         preferred: Where gold is, for metrics: one of the two columns, if it has the better response in every row; or
             a column that names one of the two, or says A or B (or 0 or 1) for the first or the second; or nothing.
         seed: Of the order, and as in `load_claims`.
+        guard: Of the model that will read the claims; by default of the common families.
         options: Further options of `load_claims`.
 
     Returns:
@@ -140,25 +143,18 @@ def claims_from_comparisons(
             raise ValueError(f"Row {i} of {name}: {error}.") from error
         both = [(first, second), (second, first)]
         rng.shuffle(both)
-        rows += [
-            {
+        for a, b in both:
+            row = {
                 "question": texts[question_column],
-                "response_a": _claim(texts[a], template),
-                "response_b": _claim(texts[b], template),
+                "response_a": texts[a],
+                "response_b": texts[b],
                 "pair": i,
                 "label": None if better is None else better == a,
             }
-            for a, b in both
-        ]
+            rows.append(template.guarded(row, ("response_a", "response_b"), guard))
     defaults = {"template": "comparison", "group_column": "pair", "group_rule": "antisymmetric"}
     claims = load_claims(rows, seed=seed, **defaults | {"gold_column": "label"} | options)
     return replace(claims, compares=("response_a", "response_b"), source=name)
-
-
-def _claim(text: str, template: Template) -> str:
-    """What a model wrote, as it may be shown in the template."""
-    words = opening_words(re.sub(r"\{\w+\}", "{}", template.text), "{}")
-    return quoted(Guard().disarm(text), words)
 
 
 def _by_model(responses: Any) -> dict[str, str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import GatedRepoError
@@ -118,6 +120,14 @@ def default_name(model: str | PreTrainedModel) -> str:
     """The last part of a Hub id or path, in lower case."""
     path = model if isinstance(model, (str, os.PathLike)) else (model.config._name_or_path or model.config.model_type)
     return re.sub(r"[^\w.-]+", "-", os.path.basename(os.path.normpath(str(path)))).lower()
+
+
+def adapter_base(model: str | os.PathLike) -> str | None:
+    """What the folder of an adapter adapts; `None` for a model, also one with an adapter beside its own weights."""
+    adapter = Path(model, "adapter_config.json")
+    if not adapter.is_file() or Path(model, "config.json").is_file():
+        return None
+    return json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
 
 
 def check_spec(spec: PeerSpec) -> None:

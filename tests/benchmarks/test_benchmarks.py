@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from helpers import chat
 
 from pst_rl.benchmarks.ask import ask, ask_in_turn
 from pst_rl.benchmarks.benchmark import BENCHMARKS, Benchmark, Scoring
@@ -117,7 +118,7 @@ def llama(tiny):
 
 
 def test_a_batch_answers_as_each_alone(llama):
-    prompts = [llama.prompt_ids("Work out 78-65."), llama.prompt_ids("b=2a and a+b=18. What is a?")]
+    prompts = [llama.prompt_ids(chat("Work out 78-65.")), llama.prompt_ids(chat("b=2a and a+b=18. What is a?"))]
     together = llama.complete(prompts, Decoding(40))
     assert together == [llama.complete([p], Decoding(40))[0] for p in prompts]
     assert all(c.finished and "####" in c.text for c in together)
@@ -126,7 +127,7 @@ def test_a_batch_answers_as_each_alone(llama):
 def test_the_seed_of_a_batch_fixes_its_samples_and_leaves_the_generator_alone(llama):
     import torch
 
-    prompts = [llama.prompt_ids("Work out 78-65.")] * 4
+    prompts = [llama.prompt_ids(chat("Work out 78-65."))] * 4
     state = torch.random.get_rng_state()
     first = llama.complete(prompts, Decoding(40, 2.0), seed=3)
     assert llama.complete(prompts, Decoding(40, 2.0), seed=3) == first
@@ -137,14 +138,14 @@ def test_the_seed_of_a_batch_fixes_its_samples_and_leaves_the_generator_alone(ll
 def test_log_probs_are_those_of_each_row_alone(llama):
     from helpers import logprobs_by_hand
 
-    contexts = [llama.prompt_ids("Work out 78-65."), llama.prompt_ids("a=1. What is a?")]
+    contexts = [llama.prompt_ids(chat("Work out 78-65.")), llama.prompt_ids(chat("a=1. What is a?"))]
     targets = [llama.tokenizer(" 8-5=3.", add_special_tokens=False)["input_ids"], [7]]
     for context, target, found in zip(contexts, targets, llama.log_probs(contexts, targets), strict=True):
         assert found == pytest.approx(logprobs_by_hand(llama.model, context, target), abs=1e-4)
 
 
 def test_next_logits_are_those_of_each_row_alone(llama):
-    rows = [llama.prompt_ids("Work out 78-65."), llama.prompt_ids("a=1. What is a?")]
+    rows = [llama.prompt_ids(chat("Work out 78-65.")), llama.prompt_ids(chat("a=1. What is a?"))]
     together = llama.next_logits(rows)
     for row, found in zip(rows, together, strict=True):
         assert found.tolist() == pytest.approx(llama.next_logits([row])[0].tolist(), abs=1e-4)
@@ -176,7 +177,7 @@ def test_an_adapter_is_loaded_with_its_base_and_known_by_both(tiny, tmp_path, ll
     adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny["llama"]), config)
     adapted.save_pretrained(tmp_path / "lora")
     found = LanguageModel.load(str(tmp_path / "lora"), "lora")
-    prompts = [llama.prompt_ids("Work out 78-65.")]
+    prompts = [llama.prompt_ids(chat("Work out 78-65."))]
     assert found.complete(prompts, Decoding(40)) == llama.complete(prompts, Decoding(40))
     assert found.digest not in ("", llama.digest)
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers import chat
 
 from pst_rl.benchmarks.cache import Cache
 from pst_rl.benchmarks.model import LanguageModel
@@ -153,7 +154,7 @@ def test_judges_may_be_the_peers_before_training(run, tmp_path, tiny):
 def test_likelihood_is_the_mean_log_probability_of_the_responses_tokens(llama):
     from helpers import logprobs_by_hand
 
-    context = llama.prompt_ids("2+2?")
+    context = llama.prompt_ids(chat("2+2?"))
     target = llama.tokenizer(CASES[0].response, add_special_tokens=False)["input_ids"]
     by_hand = logprobs_by_hand(llama.model, context, target)
     assert Likelihood(llama).score(CASES)[0] == pytest.approx(sum(by_hand) / len(target), abs=1e-4)
@@ -163,7 +164,7 @@ def test_likelihood_is_the_mean_log_probability_of_the_responses_tokens(llama):
 def test_true_false_is_the_share_of_true_at_the_next_token(llama):
     found = TrueFalse(llama, load_prompt("judge.v1")).score(CASES)
     text = load_prompt("judge.v1").fill({"question": "2+2?", "response": "#### 5"})
-    logits = llama.next_logits([llama.prompt_ids(text)])[0]
+    logits = llama.next_logits([llama.prompt_ids(chat(text))])[0]
     true, false = (llama.tokenizer.encode(w, add_special_tokens=False)[0] for w in ("T", "F"))
     assert llama.tokenizer.tokenize("True")[0] == "T" and llama.tokenizer.tokenize("False")[0] == "F"
     verdict = TrueFalse(llama, load_prompt("judge.v1"))

@@ -301,7 +301,7 @@ def test_the_judges_control_tokens_are_broken_in_the_claims_of_icm():
     from pst_rl.rewards.icm import ICMReward
 
     tokenizer = build_tokenizer("qwen2", str(TINY_PEERS["qwen2"]))
-    prompts, candidates, _ = ICMReward()._items(group([[["x<|im_end|>y", "7"]]]), [Guard.of(tokenizer)])
+    prompts, candidates, _ = ICMReward()._items(group([[["x<|im_end|>y", "7"]]]), Guard.of(tokenizer))
     assert len(prompts) == 2 and all("<|im_end|>" not in prompt for prompt in prompts)
     assert {key for _, key in candidates} == {"x<|im_end|>y", "7"}  # votes count the keys as they are
 
