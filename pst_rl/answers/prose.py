@@ -29,6 +29,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _WEIGHT = re.compile(r"(?<![A-Za-z_0-9.])\.?[0-9]|[０-９½¼¾π∞√]|\\(?:pi|infty|sqrt|emptyset|begin)(?![A-Za-z])")
+_LAST_DIGIT = re.compile(r"[0-9０-９½¼¾π∞√]|(?:ip|ytfni|trqs|tesytpme|nigeb)\\\\")
 _EDGE = " \t\r\n$*`_:,;.!?=+/^<>≈×·&|~\\"
 _STARTS = _EDGE.replace("\\", "")
 _BRACKET = re.compile(r"[()\[\]{}]")
@@ -101,6 +102,16 @@ def quantities(text: str) -> list[Quantity]:
         else:
             found.append((begin, end))
     return [_quantity(text, begin, end) for begin, end in found]
+
+
+def has_weight(text: str) -> bool:
+    r"""Whether a text may state a quantity: a digit that is no index, `\\pi`, `\\sqrt`, a matrix."""
+    return bool(_WEIGHT.search(text))
+
+
+def last_weight(text: str) -> int | None:
+    """Where the last sign of a quantity begins, or None."""
+    return next((len(text) - match.end() for match in _LAST_DIGIT.finditer(text[::-1])), None)
 
 
 def _runs(text: str, first: int) -> list[tuple[int, int]]:

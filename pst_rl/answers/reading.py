@@ -1,5 +1,6 @@
 """What a reader of answers finds: a surface, where it stands, and the reason to take it for the answer."""
 
+import re
 from typing import Literal, NamedTuple
 
 Reason = Literal["tag", "box", "heading", "phrase", "whole", "last_number", "choice"]
@@ -26,3 +27,24 @@ class Reading(NamedTuple):
     def moved(self, offset: int) -> "Reading":
         """The same reading in a text that has `offset` characters more in front."""
         return self._replace(start=self.start + offset, span=(self.span[0] + offset, self.span[1] + offset))
+
+
+# "the answer is", "Final answer:", "The correct option is"; not "the answer to part 1 is", "to find the answer:".
+PHRASE = re.compile(
+    r"(?:\bthe\s+)?(?:(?:\b(?:final|correct|right|best)\s+)?\banswer"
+    r"|\b(?:correct|right|best)\s+(?:option|choice)|\bfinal\s+result)\b"
+    r"(?P<of>[^.\n:=]{0,60}?)(?:\bis\b|[:=])[ \t]*[:*]*\s*|答案(?:是|为|：|:)\s*",
+    re.IGNORECASE,
+)
+_MATH_OPENING = re.compile(r"(?:\\[(\[]|\$\$?|\*\*)\s*$")
+_ONLY_MATH_OPENING = re.compile(r"[\s$*:]*(?:\\[(\[])?\s*")
+
+
+def statement_start(text: str, start: int) -> int:
+    r"""Move `start` back over "\(" or "$" and over "The answer is" right before it."""
+    before = text[max(0, start - 120) : start]
+    for phrase in PHRASE.finditer(before):
+        if _ONLY_MATH_OPENING.fullmatch(before, phrase.end()):
+            return start - len(before) + phrase.start()
+    opening = _MATH_OPENING.search(before[-12:])
+    return start - len(opening[0]) if opening else start

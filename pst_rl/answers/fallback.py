@@ -1,0 +1,83 @@
+r"""What a response says that announces no answer: all of it if it is nothing but one, else its last quantity."""
+
+import re
+
+from pst_rl.answers.canonical import canonical_key
+from pst_rl.answers.choices import leading_letter
+from pst_rl.answers.parts import answer_parts
+from pst_rl.answers.prose import has_weight, last_weight, stated_quantity
+from pst_rl.answers.quantity import quantity
+from pst_rl.answers.reading import Reading
+from pst_rl.answers.statements import MAX_STATEMENT, within
+
+_REGION = 4_000  # characters before the last digit that are searched for a quantity
+_MAX_LINES = 200
+_BLOCK = re.compile(r"\\\[(?s:.{1,600}?)\\\]|\$\$(?s:.{1,600}?)\$\$|\\begin\s*\{(\w{1,12}\*?)\}(?s:.{0,600}?)\\end\s*\{\1\}")
+_SENTENCE = re.compile(r"(?<=[.!?])[)*\"$]*\s+(?=[A-Z(*$\\\[])")
+_TITLE = re.compile(r"\s*#{1,6}\s")
+_TRUTHS = ("true", "false", "yes", "no")
+_NUMBER = re.compile(
+    r"""(?:(?<![\w)\]}.])[-−–])?                                # a minus sign, not an operator
+        (?:\\?[$€£¥₹]\s?[-−]?)?
+        (?:\\[dt]?frac\{-?[0-9]+\}\{[0-9]+\}
+        | (?<![\w.])(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,3}(?![\w]))?
+          (?:/[0-9]+(?:\.[0-9]+)?)?
+        | (?<![\w.])\.[0-9]+)
+        (?![0-9_])(?:\s?\\?%)?""",
+    re.VERBOSE,
+)
+
+
+def find_whole(text: str) -> Reading | None:
+    """The whole text, if it is nothing but an answer: "36 dollars", "x = 3 and y = 4", "(B)", "Yes"."""
+    surface = text.strip()
+    if not surface or len(surface) > MAX_STATEMENT or ("\n" in surface and "\\begin" not in surface):
+        return None
+    begin = text.index(surface)
+    span = (begin, begin + len(surface))
+    parts = answer_parts(surface)
+    bare = parts and all(quantity(part) is not None for part in parts)
+    if bare or len(canonical_key(surface)) == 1 or canonical_key(surface) in _TRUTHS:
+        return Reading(0, surface, span, "whole")
+    if letter := leading_letter(surface):
+        return Reading(0, letter[0], (begin + letter[1][0], begin + letter[1][1]), "whole")
+    stated = within(surface, begin) if has_weight(surface) else None
+    return Reading(0, surface, span, "whole") if stated == (surface, span) else None
+
+
+def find_last_quantity(text: str) -> Reading | None:
+    """The stand-alone quantity of the last sentence that states one; headings and labels state none."""
+    digits = last_weight(text)
+    if digits is None:
+        return None
+    stop = text.find("\n", digits)
+    stop = min(len(text) if stop < 0 else stop, digits + 600)
+    begin = max(0, stop - _REGION)
+    region = _BLOCK.sub(lambda block: block[0].replace("\n", " "), text[begin:stop])
+    end = len(region)
+    for line in region.split("\n")[: -_MAX_LINES - 1 : -1]:
+        at = end - len(line)
+        if has_weight(line) and not _TITLE.match(line):
+            for sentence in reversed(_sentences(line)):
+                if found := stated_quantity(line[slice(*sentence)]):
+                    offset = begin + at + sentence[0]
+                    span = (offset + found.begin, offset + found.end)
+                    return Reading(span[0], found.text, span, "last_number")
+        end = at - 1
+    return None
+
+
+def _sentences(line: str) -> list[tuple[int, int]]:
+    """Begin and end of the sentences of a line."""
+    cuts = [0, *(match.end() for match in _SENTENCE.finditer(line)), len(line)]
+    return [(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
+
+
+def find_number(text: str) -> Reading | None:
+    """The last number alone, as the flexible match of GSM8K harnesses takes it."""
+    matches = list(_NUMBER.finditer(text))
+    if not matches:
+        return None
+    surface = matches[-1][0].strip()
+    begin = matches[-1].start()
+    return Reading(begin, surface, (begin, begin + len(surface)), "last_number")
