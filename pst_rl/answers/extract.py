@@ -121,6 +121,12 @@ def _find_correction(text: str) -> Reading | None:
     return found.moved(retraction.start()) if found else None
 
 
+def _find_stated_choice(text: str) -> Reading | None:
+    """A letter in a tag or under a heading."""
+    found = find_tag(text) or find_heading(text)
+    return found if found and len(canonical_key(found.text)) == 1 and found.text.strip(" ().*").isalpha() else None
+
+
 _FINDERS: dict[str, tuple[Callable[[str], Reading | None], ...]] = {
     "auto": (
         find_tag,
@@ -136,5 +142,5 @@ _FINDERS: dict[str, tuple[Callable[[str], Reading | None], ...]] = {
     "hash": (find_hash,),
     "phrase": (find_phrase,),
     "number": (find_number,),
-    "choice": (find_choice,),
+    "choice": (_find_stated_choice, find_choice),
 }

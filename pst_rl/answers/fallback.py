@@ -30,7 +30,7 @@ _NUMBER = re.compile(
 
 def find_whole(text: str) -> Reading | None:
     """The whole text, if it is nothing but an answer: "36 dollars", "x = 3 and y = 4", "(B)", "Yes"."""
-    surface = text.strip()
+    surface = text.strip().rstrip(" #")
     if not surface or len(surface) > MAX_STATEMENT or ("\n" in surface and "\\begin" not in surface):
         return None
     begin = text.index(surface)

@@ -42,7 +42,8 @@ _UNIT_AFTER = re.compile(rf"\s*{_COMPOUND}(?![A-Za-z])", re.IGNORECASE)
 # Words after a number that change it: "1.5 million", "7 halves", "3:45 PM", "5 squared".
 _CHANGED = re.compile(
     r"[ -](?:hundred|thousand|million|billion|trillion|dozen|hal(?:f|ves)|(?:third|quarter|fourth|fifth|sixth|eighth|"
-    r"tenth|hundredth)s|squared|cubed|percent|factorial|[aApP]\.?[mM]\b\.?)(?![A-Za-z])"
+    r"tenth|hundredth)s|squared|cubed|percent|factorial|[aApP]\.?[mM]\b\.?|"
+    r"in the (?:morning|afternoon|evening)|at night)(?![A-Za-z])"
 )
 _MINUS = re.compile(r"\b(?:negative|minus)\s+[$(\\]*$", re.IGNORECASE)
 _LABEL = re.compile(

@@ -10,6 +10,7 @@ import re
 from pst_rl.answers.boxes import find_box, is_placeholder
 from pst_rl.answers.canonical import canonical_key
 from pst_rl.answers.choices import leading_letter
+from pst_rl.answers.latex import clean
 from pst_rl.answers.parts import answer_parts
 from pst_rl.answers.prose import Quantity, quantities, stated_quantity
 from pst_rl.answers.quantity import quantity
@@ -26,7 +27,7 @@ _TAG = re.compile(
 )
 _ANNOUNCE = r"(?:(?:the|my|our)[ \t]+)?(?:(?:final|correct|short)[ \t]+)?(?:answer|(?<=final )result)"
 _HEADING = re.compile(
-    rf"^[ \t>]*(?:(?P<mark>#{{1,6}}|\*\*|__)[ \t]*[*_]{{0,2}})?[^\w\s#*\\$]{{0,3}}[ \t]*(?:[0-9]{{1,2}}[.)][ \t]*)?"
+    rf"^[ \t>]{{0,8}}(?:(?P<mark>#{{1,6}}|\*\*|__)[ \t]{{0,4}}[*_]{{0,2}})?[^\w\s#*\\$]{{0,3}}[ \t]{{0,4}}(?:[0-9]{{1,2}}[.)][ \t]{{0,4}})?"
     rf"{_ANNOUNCE}[ \t]*[*_]{{0,2}}(?P<colon>[:：]?)[ \t]*[*_#]*[ \t]*(?P<inline>\S?)",
     re.MULTILINE | re.IGNORECASE,
 )
@@ -37,7 +38,7 @@ _BLANK_LINES = re.compile(r"[\s*_]*")
 _DISPLAY = re.compile(r"(?:\\\[|\$\$)\s*((?s:.{1,600}?))\s*(?:\\\]|\$\$)")
 _MATRIX = re.compile(r"\\begin\s*\{(\w{1,12}\*?)\}")
 # Where an answer statement ends: a new line, a stop token, a full stop before a new sentence, or an explanation.
-_END = re.compile(r"\n|</s>|<\||[.!?](?=\**\s+[A-Z(*\\$]|\**\s*$)|,?\s+(?:because|since|which|so)\b")
+_END = re.compile(r"[\n。]|</s>|<\||[.!?](?=\**\s+[A-Z(*\\$]|\**\s*$)|,?\s+(?:because|since|which|so)\b")
 _ESCAPES = re.compile(
     r"\\(?:begin|end)\s*\{\w+\}|\\[A-Za-z]+|(?<![A-Za-z])(?:and|or|sqrt|sin|cos|tan|cot|sec|csc|log|exp|inf)(?![A-Za-z])"
 )
@@ -53,6 +54,7 @@ _CHANGING = re.compile(  # words after a number that make it a part of something
     r"out of|of [0-9]|in [0-9]+\s*$|pi|mod|choose|squared|cubed)\b",
     re.IGNORECASE,
 )
+_UNIT = re.compile(r"[$)\]}\s][A-Za-z]{1,4}(?:\^?\{?[23²³]\}?)?$")
 _RANGE = re.compile(r"[\s*_]*(?:between|from|either|at least|at most|less than|more than|greater than)\b", re.IGNORECASE)
 _NO_WORDS = re.compile(
     r"(?:\w+ly\s+)?(?:correct|incorrect|wrong|right|clear|found|verified|reasonable|consistent|valid|as follows|below|"
@@ -78,7 +80,7 @@ def read_statement(text: str, begin: int, limit: int = MAX_STATEMENT) -> Stated 
     begin += len(text[begin : begin + limit]) - len(text[begin : begin + limit].lstrip())
     stop, matrix = begin + limit, _matrix_end(text, begin, limit)
     end = _END.search(text, matrix, max(stop, matrix))
-    surface = text[begin : end.start() if end else stop].rstrip(" \t\r*").rstrip(".,;: ")
+    surface = text[begin : end.start() if end else stop].rstrip(" \t\r*#").rstrip(".,;: ")
     return within(surface, begin) if surface else None
 
 
@@ -106,9 +108,13 @@ def within(surface: str, offset: int = 0) -> Stated | None:
     if letter := leading_letter(surface):
         return letter[0], _moved(letter[1], offset)
     whole = (surface, (offset, offset + len(surface)))
-    if _is_bare(surface):
+    bare = _is_bare(surface)
+    if bare and not _UNIT.search(surface):
         return whole
     found = quantities(surface)
+    if bare:  # "$2\\sqrt{3}$ cm"
+        plain = quantity(clean(surface)) is not None or len(found) != 1
+        return whole if plain else _stated(found[0], offset)
     if not found:
         return _words(surface, offset)
     lead = _LEAD.match(surface).end()
@@ -133,6 +139,8 @@ def _is_bare(surface: str) -> bool:
 
 def _words(surface: str, offset: int) -> Stated | None:
     """An answer in words: at most four, or those after the last "is"."""
+    if re.search("[0-9]", surface):  # of a label: "Step 2: add"
+        return None
     article = _ARTICLE.match(surface)
     begin = article.end() if article else 0
     if len(surface[begin:].split()) > _MAX_WORDS:
@@ -244,7 +252,8 @@ def find_hash(text: str) -> Reading | None:
         if not text[begin : begin + MAX_STATEMENT].split("\n", 1)[0].strip():
             continue
         stated = read_statement(text, begin)
-        if stated and (phrase or _is_value(line, stated, begin, last=not text[begin + len(line) :].strip())):
+        last = text[: match.start()].rstrip(" ")[-1:] in ("", "\n") and not text[begin + len(line) :].strip()
+        if stated and (phrase or _is_value(line, stated, begin, last)):
             return Reading(match.start(), stated[0], stated[1], "heading")
     return None
 
