@@ -12,7 +12,10 @@ from pst_rl.answers.statements import MAX_STATEMENT, within
 
 _REGION = 4_000  # characters before the last digit that are searched for a quantity
 _MAX_LINES = 200
-_BLOCK = re.compile(r"\\\[(?s:.{1,600}?)\\\]|\$\$(?s:.{1,600}?)\$\$|\\begin\s*\{(\w{1,12}\*?)\}(?s:.{0,600}?)\\end\s*\{\1\}")
+_BLOCK = re.compile(
+    r"\\\[(?s:.{1,600}?)\\\]|\$\$(?s:.{1,600}?)\$\$|\\begin\s*\{(\w{1,12}\*?)\}(?s:.{0,600}?)\\end\s*\{\1\}"
+)
+_STOP_TOKEN = re.compile(r"</?s>|<\|[^|<>\n]{0,40}\|>")
 _SENTENCE = re.compile(r"(?<=[.!?])[)*\"$]*\s+(?=[A-Z(*$\\\[])")
 _TITLE = re.compile(r"\s*#{1,6}\s")
 _TRUTHS = ("true", "false", "yes", "no")
@@ -42,7 +45,9 @@ def find_whole(text: str) -> Reading | None:
     if letter := leading_letter(surface):
         return Reading(0, letter[0], (begin + letter[1][0], begin + letter[1][1]), "whole")
     stated = within(surface, begin) if has_weight(surface) else None
-    return Reading(0, surface, span, "whole") if stated == (surface, span) else None
+    if stated is None or (stated != (surface, span) and surface.count("=") < 2):
+        return None
+    return Reading(0, stated[0], stated[1], "whole")
 
 
 def find_last_quantity(text: str) -> Reading | None:
@@ -54,6 +59,7 @@ def find_last_quantity(text: str) -> Reading | None:
     stop = min(len(text) if stop < 0 else stop, digits + 600)
     begin = max(0, stop - _REGION)
     region = _BLOCK.sub(lambda block: block[0].replace("\n", " "), text[begin:stop])
+    region = _STOP_TOKEN.sub(lambda token: " " * len(token[0]), region)
     end = len(region)
     for line in region.split("\n")[: -_MAX_LINES - 1 : -1]:
         at = end - len(line)

@@ -22,7 +22,7 @@ _TOKEN = re.compile(
     |(?P<mark>\\[()\[\]]|\$\$?|\*\*|`+|\\q?quad(?![A-Za-z])|\\[ ])
     |(?P<row>\\\\|&)
     |(?P<command>\\[A-Za-z]+)
-    |(?P<word>[A-Za-z]+(?:['’][A-Za-z]+)*)
+    |(?P<word>[A-Za-z]\w*_[A-Za-z]\w*|[A-Za-z]+(?:['’][A-Za-z]+)*)
     |(?P<blank>\s+)
     |(?P<point>[.,;:!?])
     |(?P<other>.)""",
@@ -63,8 +63,10 @@ _ADJUNCT = re.compile(
     r"(?:\s+(?:first|last|other|remaining|next))?|\bof\s+(?:the|these|those|his|her|their))\s+[$\\(*]*$",
     re.IGNORECASE,
 )
+_ASIDE = re.compile(r"(?<!\\)\(")  # an opening bracket of prose
 _EQUALS = re.compile(r"(?<![<>!:=\\])=(?!=)|\\approx(?![A-Za-z])|≈")
 _NAMED = re.compile(r"[\s$*\\(]*\\?[A-Za-z][A-Za-z']*(?:_\{?\w+\}?)?\s*")
+_SHORT_WORDS = frozenset("km cm mm kg mg ml st nd rd th ft am pm lb oz hr in gb mb ms".split())  # not products: 3xy
 _MAX_SENTENCE = 2_000
 _MAX_LIST = 16
 _MAX_GAP = 60  # characters between two parts of one quantity
@@ -91,10 +93,16 @@ def quantities(text: str) -> list[Quantity]:
     enumerator = _ENUMERATOR.match(text)
     first = enumerator.end() if enumerator else 0
     for begin, end in _runs(text, first):
+        torn = _is_torn(text, begin, end)
         begin, end = _trimmed(text, begin, end)
-        if begin >= end or not _WEIGHT.search(text, begin, end) or _LABEL.search(text, max(0, begin - 16), begin):
+        if (
+            torn
+            or begin >= end
+            or not _WEIGHT.search(text, begin, end)
+            or _LABEL.search(text, max(0, begin - 16), begin)
+        ):
             continue
-        if _is_index(text, begin, end):
+        if _is_index(text, begin, end) or text[begin:end] in ("2D", "3D"):
             continue
         if changed := _CHANGED.match(text, end):
             end = changed.end()
@@ -139,8 +147,8 @@ def _continues(text: str, token: re.Match[str], depth: int, begin: int) -> bool:
         return "\n\n" not in surface
     before, after = text[max(0, token.start() - 1) : token.start()], text[token.end() : token.end() + 2]
     if kind == "word":  # 3xy and x are mathematics, 5km and cats are not
-        glued = before.isdigit() and len(surface) == 2 and surface not in ("km", "cm", "mm", "kg", "mg", "ml", "mL")
-        return depth > 0 or len(surface) == 1 or (glued and surface.lower() not in ("st", "nd", "rd", "th", "ft", "am"))
+        glued = before.isdigit() and len(surface) == 2 and surface.islower() and surface not in _SHORT_WORDS
+        return depth > 0 or len(surface) == 1 or glued
     if kind == "point":
         if surface in ",;":
             return begin >= 0 and bool(re.match(r"\s*[-−\\$(\[]*[\w.\\√∞π½]", text[token.end() : token.end() + 8]))
@@ -177,6 +185,8 @@ def _trimmed(text: str, begin: int, end: int) -> tuple[int, int]:
 def _paired(text: str, begin: int, end: int) -> tuple[int, int]:
     """A run cut at a bracket that has no partner in it, and without brackets around one number; (0, 1] is a pair."""
     opened: list[int] = []
+    if text.count("{", begin, end) != text.count("}", begin, end):
+        return begin, begin  # a part of an expression
     for bracket in _BRACKET.finditer(text, begin, end):
         if bracket[0] in "([{":
             opened.append(bracket.start())
@@ -187,6 +197,17 @@ def _paired(text: str, begin: int, end: int) -> tuple[int, int]:
     if opened:
         return (begin, opened[0]) if _WEIGHT.search(text, begin, opened[0]) else (opened[0] + 1, end)
     return (begin + 1, end - 1) if _ONE_NUMBER.fullmatch(text, begin, end) else (begin, end)
+
+
+def _is_torn(text: str, begin: int, end: int) -> bool:
+    """Whether a run calculates with a word before or after it, as in "3 * price" and "price + 2"."""
+    run = text[begin:end].strip()
+    return (
+        run[-1:] in tuple("*+×·^")
+        and not run.endswith("**")
+        and text[end : end + 1].isalpha()
+        or (run[:1] in tuple("*+×·^") and not run.startswith("**") and "=" not in run and begin > 0)
+    )
 
 
 def _is_index(text: str, begin: int, end: int) -> bool:
@@ -225,17 +246,23 @@ def result(quantity: Quantity) -> Quantity:
     >>> result(Quantity(0, 10, "10 - 3 = 7")).text, result(Quantity(0, 12, "x = 3, y = 4")).text
     ('7', 'x = 3, y = 4')
     """
-    sides = list(_EQUALS.finditer(quantity.text))
+    sides = [side for side in _EQUALS.finditer(quantity.text) if _is_outside(quantity.text, side.start())]
     if not sides or (len(split_list(quantity.text)) > 1 and _NAMED.fullmatch(quantity.text[: sides[0].start()])):
         return quantity
     cut = sides[-1].end()
     if quantity.text[cut:].strip() == "0" and not _NAMED.fullmatch(quantity.text[: sides[0].start()]):
         return quantity  # x + y - 2 = 0
     value = quantity.text[cut:]
-    cut += len(value) - len(value.lstrip(_EDGE))
+    cut += len(value) - len(value.lstrip(_STARTS))
     if not _WEIGHT.search(quantity.text, cut):
         return quantity
     return Quantity(quantity.begin + cut, quantity.end, quantity.text[cut:])
+
+
+def _is_outside(text: str, at: int) -> bool:
+    """Whether a place is in no bracket: not the "=" in \\sum_{i=1}^n."""
+    before = text[:at]
+    return all(before.count(opening) <= before.count(closing) for opening, closing in ("{}", "()"))
 
 
 def stated_quantity(sentence: str) -> Quantity | None:
@@ -245,12 +272,15 @@ def stated_quantity(sentence: str) -> Quantity | None:
     ['18', '15']
     """
     found = quantities(sentence)
-    stated = [q for i, q in enumerate(found) if i == 0 or not _is_circumstance(sentence, q.begin)]
-    if len(stated) > 1 and _is_circumstance(sentence, stated[0].begin):
+    stated = [q for i, q in enumerate(found) if i == 0 or not _is_circumstance(sentence, q)]
+    if len(stated) > 1 and _is_circumstance(sentence, stated[0]):
         stated = stated[1:]
     return result(stated[-1]) if stated else None
 
 
-def _is_circumstance(sentence: str, begin: int) -> bool:
-    before = sentence[:begin]
-    return bool(_ADJUNCT.search(before[-40:])) or before.count("(") > before.count(")")
+def _is_circumstance(sentence: str, found: Quantity) -> bool:
+    """Whether a quantity stands in an aside or after a preposition; what is calculated there still counts."""
+    before = sentence[: found.begin]
+    if len(_ASIDE.findall(before)) > before.count(")") - before.count(r"\)"):
+        return True
+    return "=" not in found.text and bool(_ADJUNCT.search(before[-40:]))

@@ -12,7 +12,7 @@ from pst_rl.answers.canonical import canonical_key
 from pst_rl.answers.choices import leading_letter
 from pst_rl.answers.latex import clean
 from pst_rl.answers.parts import answer_parts
-from pst_rl.answers.prose import Quantity, quantities, stated_quantity
+from pst_rl.answers.prose import Quantity, quantities, result, stated_quantity
 from pst_rl.answers.quantity import quantity
 from pst_rl.answers.reading import PHRASE, Reading
 
@@ -55,7 +55,9 @@ _CHANGING = re.compile(  # words after a number that make it a part of something
     re.IGNORECASE,
 )
 _UNIT = re.compile(r"[$)\]}\s][A-Za-z]{1,4}(?:\^?\{?[23²³]\}?)?$")
-_RANGE = re.compile(r"[\s*_]*(?:between|from|either|at least|at most|less than|more than|greater than)\b", re.IGNORECASE)
+_RANGE = re.compile(
+    r"[\s*_]*(?:between|from|either|at least|at most|less than|more than|greater than)\b", re.IGNORECASE
+)
 _NO_WORDS = re.compile(
     r"(?:\w+ly\s+)?(?:correct|incorrect|wrong|right|clear|found|verified|reasonable|consistent|valid|as follows|below|"
     r"above|here|given|this|that|inside|in|the following)\b.*",
@@ -63,7 +65,9 @@ _NO_WORDS = re.compile(
 )
 _ARTICLE = re.compile(r"[\s*_]*(?:an?|the)\s+", re.IGNORECASE)
 _COPULA = re.compile(r"\b(?:is|are)\s+(?:(?:called|an?|the)\s+)*")
-_TO_DO = re.compile(r"(?:\b(?:to|will|can|could|must|should|we'll|i'll)|let'?s|let us)\s+[a-z]+(?:\s+(?:out|up|for))?\s+$")
+_TO_DO = re.compile(
+    r"(?:\b(?:to|will|can|could|must|should|we'll|i'll)|let'?s|let us)\s+[a-z]+(?:\s+(?:out|up|for))?\s+$"
+)
 _PART_ONLY = re.compile(r"\b(?:part|step|first|previous|intermediate|not|subquestion)\b", re.IGNORECASE)
 
 Stated = tuple[str, tuple[int, int]]  # a text and its span
@@ -72,6 +76,8 @@ Stated = tuple[str, tuple[int, int]]  # a text and its span
 def read_statement(text: str, begin: int, limit: int = MAX_STATEMENT) -> Stated | None:
     """The answer that the statement beginning at `begin` gives, and its span; None if it gives none."""
     begin += len(_BLANK_LINES.match(text, begin)[0])
+    if phrase := PHRASE.match(text, begin, begin + limit):
+        begin = phrase.end()  # "Final Answer:\nThe answer is I."
     if display := _DISPLAY.match(text, begin):
         surface = display[1].rstrip(".,; ")
         return (surface, (display.start(1), display.start(1) + len(surface))) if surface else None
@@ -108,6 +114,10 @@ def within(surface: str, offset: int = 0) -> Stated | None:
     if letter := leading_letter(surface):
         return letter[0], _moved(letter[1], offset)
     whole = (surface, (offset, offset + len(surface)))
+    if surface.count("=") > 1 and "," not in surface:  # y(2) = 3 \\cdot 2 + 1 = 7
+        last = result(Quantity(0, len(surface), surface))
+        if quantity(clean(last.text)) is not None:
+            return _stated(last._replace(text=last.text.rstrip(" $)")), offset)
     bare = _is_bare(surface)
     if bare and not _UNIT.search(surface):
         return whole
@@ -245,9 +255,8 @@ def find_hash(text: str) -> Reading | None:
     for match in list(_HASH.finditer(text))[: -_MAX_TRIED - 1 : -1]:
         begin = match.end()
         line = text[begin : begin + MAX_STATEMENT].split("\n", 1)[0]
-        if phrase := PHRASE.match(line):
-            begin += phrase.end()
-        elif not line.strip(" *_#") or _TITLE.match(line):
+        phrase = PHRASE.match(line.lstrip())
+        if not phrase and (not line.strip(" *_#") or _TITLE.match(line)):
             continue
         if not text[begin : begin + MAX_STATEMENT].split("\n", 1)[0].strip():
             continue
