@@ -20,7 +20,8 @@ _BRACKETED = re.compile(r"\(([A-Z])\)")
 _LINE = re.compile(r"^[ \t*]*([A-Z])(?:[.):][*]*(?:[ \t]|$)|[ \t*]*$)", re.MULTILINE)
 _CLAUSE = re.compile(r"[.!?;\n]|,?\s+(?:so|but|hence|thus|therefore|leaving|which leaves)\b")
 _REJECTED = re.compile(
-    r"\bnot\b|n't\b|\b(?:wrong|incorrect|false|eliminate[ds]?|rule[ds]? out|cannot|neither|nor|fails?|invalid|except)\b",
+    r"\bnot\b|n't\b|\b(?:wrong|incorrect|false|eliminate[ds]?|rule[ds]? out|cannot|neither|nor|fails?|invalid|"
+    r"except)\b",
     re.IGNORECASE,
 )
 

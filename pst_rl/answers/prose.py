@@ -199,6 +199,12 @@ def _paired(text: str, begin: int, end: int) -> tuple[int, int]:
     return (begin + 1, end - 1) if _ONE_NUMBER.fullmatch(text, begin, end) else (begin, end)
 
 
+def _is_label(text: str, begin: int, end: int) -> bool:
+    """Whether a run numbers or names something: "Step 2", "solve(x)[0]", "cost_1", "3D"."""
+    labelled = _LABEL.search(text, max(0, begin - 16), begin) or text[begin:end] in ("2D", "3D")
+    return bool(labelled) or _is_index(text, begin, end)
+
+
 def _is_torn(text: str, begin: int, end: int) -> bool:
     """Whether a run calculates with a word before or after it, as in "3 * price" and "price + 2"."""
     run = text[begin:end].strip()
@@ -211,7 +217,6 @@ def _is_torn(text: str, begin: int, end: int) -> bool:
 
 
 def _is_index(text: str, begin: int, end: int) -> bool:
-    """Whether a run only indexes or calls a word: "solve(x)[0]", "cost_1"."""
     before = text[max(0, begin - 2) : begin]
     return bool(re.search(r"\w[\[(]$|[_A-Za-z]$", before)) or (text[begin] == "[" and before[-1:] in tuple(")]"))
 

@@ -25,9 +25,11 @@ _TAG = re.compile(
     r"|\[(?P<close2>/?)(?:FINAL[_ ])?ANSWER\]|<\|(?:begin|(?P<close3>end))_of_(?:answer|solution)\|>",
     re.IGNORECASE,
 )
+_FIELD = re.compile(r'"(?:final_?)?answer"\s*:\s*(?:"((?:[^"\\\n]|\\.){1,600})"|(-?[0-9][0-9.,]*))', re.IGNORECASE)
 _ANNOUNCE = r"(?:(?:the|my|our)[ \t]+)?(?:(?:final|correct|short)[ \t]+)?(?:answer|(?<=final )result)"
 _HEADING = re.compile(
-    rf"^[ \t>]{{0,8}}(?:(?P<mark>#{{1,6}}|\*\*|__)[ \t]{{0,4}}[*_]{{0,2}})?[^\w\s#*\\$]{{0,3}}[ \t]{{0,4}}(?:[0-9]{{1,2}}[.)][ \t]{{0,4}})?"
+    rf"^[ \t>]{{0,8}}(?:(?P<mark>#{{1,6}}|\*\*|__)[ \t]{{0,4}}[*_]{{0,2}})?"
+    rf"[^\w\s#*\\$]{{0,3}}[ \t]{{0,4}}(?:[0-9]{{1,2}}[.)][ \t]{{0,4}})?"  # an emoji, a number
     rf"{_ANNOUNCE}[ \t]*[*_]{{0,2}}(?P<colon>[:：]?)[ \t]*[*_#]*[ \t]*(?P<inline>\S?)",
     re.MULTILINE | re.IGNORECASE,
 )
@@ -55,9 +57,7 @@ _CHANGING = re.compile(  # words after a number that make it a part of something
     re.IGNORECASE,
 )
 _UNIT = re.compile(r"[$)\]}\s][A-Za-z]{1,4}(?:\^?\{?[23²³]\}?)?$")
-_RANGE = re.compile(
-    r"[\s*_]*(?:between|from|either|at least|at most|less than|more than|greater than)\b", re.IGNORECASE
-)
+_RANGE = re.compile(r"[\s*_]*(?:between|from|either|at (?:least|most)|(?:less|more|greater) than)\b", re.IGNORECASE)
 _NO_WORDS = re.compile(
     r"(?:\w+ly\s+)?(?:correct|incorrect|wrong|right|clear|found|verified|reasonable|consistent|valid|as follows|below|"
     r"above|here|given|this|that|inside|in|the following)\b.*",
@@ -184,7 +184,22 @@ def is_definite(surface: str) -> bool:
 
 
 def find_tag(text: str) -> Reading | None:
-    """The content of the last answer tag that has any, read as a response of its own.
+    """The content of the last answer tag or JSON field "answer" that has any, read as a response of its own."""
+    tagged, field = _tagged(text), _field(text)
+    return max(filter(None, (tagged, field)), key=lambda reading: reading.span, default=None)
+
+
+def _field(text: str) -> Reading | None:
+    r"""The last JSON field: {"reasoning": "...", "answer": "\\\\frac{1}{2}"}."""
+    match = next(reversed(list(_FIELD.finditer(text))), None)
+    if match is None:
+        return None
+    found = _inside(match[match.lastindex].replace("\\\\", "\\"), 0, 600, None)
+    return found and Reading(match.start(), found.text, match.span(match.lastindex), "tag")
+
+
+def _tagged(text: str) -> Reading | None:
+    """The content of the last tag that has any.
 
     A tag that is never closed lasts to the end (the closing tag may have been the stop string), one that is never
     opened was opened by the prompt.
