@@ -113,12 +113,12 @@ def extract_answers(text: str, style: Style = "auto") -> tuple[str, ...]:
     return () if answer is None else answer_parts(answer.text)
 
 
-def _find_correction(text: str) -> Reading | None:
-    """A phrase that gives the answer after the box before it was taken back: "Wait, ... the answer is 4"."""
+def _find_box(text: str) -> Reading | None:
+    """The last box, unless it is taken back and a phrase corrects it: "Wait, ... the answer is 4"."""
     box = find_box(text)
     retraction = RETRACTION.search(text, box.span[1]) if box else None
-    found = find_phrase(text[retraction.start() :]) if retraction else None
-    return found.moved(retraction.start()) if found else None
+    corrected = find_phrase(text[retraction.start() :]) if retraction else None
+    return corrected.moved(retraction.start()) if corrected else box
 
 
 def _find_stated_choice(text: str) -> Reading | None:
@@ -130,8 +130,7 @@ def _find_stated_choice(text: str) -> Reading | None:
 _FINDERS: dict[str, tuple[Callable[[str], Reading | None], ...]] = {
     "auto": (
         find_tag,
-        _find_correction,
-        find_box,
+        _find_box,
         find_heading,
         find_phrase,
         find_whole,

@@ -30,12 +30,20 @@ class Reading(NamedTuple):
 
 
 # "the answer is", "Final answer:", "The correct option is"; not "the answer to part 1 is", "to find the answer:".
-PHRASE = re.compile(
-    r"(?:\bthe\s+)?(?:(?:\b(?:final|correct|right|best)\s+)?\banswer"
-    r"|\b(?:correct|right|best)\s+(?:option|choice)|\bfinal\s+result)\b"
-    r"(?P<of>[^.\n:=]{0,60}?)(?:\bis\b|[:=])[ \t]*[:*]*\s*|答案(?:是|为|：|:)\s*",
-    re.IGNORECASE,
+_NOUN = (
+    r"(?:[aA](?:nswer|NSWER)|(?<=[cC]orrect )(?:[oO]ption|[cC]hoice)|(?<=[rR]ight )(?:[oO]ption|[cC]hoice)"
+    r"|(?<=[bB]est )(?:[oO]ption|[cC]hoice)|(?<=[fF]inal )[rR]esult)\b"
 )
+PHRASE = re.compile(rf"\b{_NOUN}(?P<of>[^.\n:=]{{0,60}}?)(?:\b(?i:is)\b|[:=])[ \t]*[:*]*\s*|答案(?:是|为|：|:)\s*")
+OPENING_PHRASE = re.compile(rf"\s*(?i:the\s+)?(?i:(?:final|correct|right|best)\s+)?(?:{PHRASE.pattern})")
+_ARTICLE = re.compile(r"(?i:\bthe\s+)?(?:(?i:\b(?:final|correct|right|best)\s+))?$|(?i:\bthe\s+)$")
+
+
+def phrase_start(text: str, noun: int) -> int:
+    """Where "the final answer" begins, whose noun is at `noun`."""
+    return max(0, noun - 24) + _ARTICLE.search(text[max(0, noun - 24) : noun]).start()
+
+
 _MATH_OPENING = re.compile(r"(?:\\[(\[]|\$\$?|\*\*)\s*$")
 _ONLY_MATH_OPENING = re.compile(r"[\s$*:]*(?:\\[(\[])?\s*")
 
@@ -45,6 +53,6 @@ def statement_start(text: str, start: int) -> int:
     before = text[max(0, start - 120) : start]
     for phrase in PHRASE.finditer(before):
         if _ONLY_MATH_OPENING.fullmatch(before, phrase.end()):
-            return start - len(before) + phrase.start()
+            return phrase_start(text, start - len(before) + phrase.start())
     opening = _MATH_OPENING.search(before[-12:])
     return start - len(opening[0]) if opening else start

@@ -14,7 +14,7 @@ from pst_rl.answers.latex import clean
 from pst_rl.answers.parts import answer_parts
 from pst_rl.answers.prose import Quantity, quantities, result, stated_quantity
 from pst_rl.answers.quantity import quantity
-from pst_rl.answers.reading import PHRASE, Reading
+from pst_rl.answers.reading import OPENING_PHRASE, PHRASE, Reading, phrase_start
 
 MAX_STATEMENT = 300  # characters of an answer after "####" or "the answer is"
 _MAX_WORDS = 4  # of an answer without numbers: "the answer is north east"
@@ -76,7 +76,7 @@ Stated = tuple[str, tuple[int, int]]  # a text and its span
 def read_statement(text: str, begin: int, limit: int = MAX_STATEMENT) -> Stated | None:
     """The answer that the statement beginning at `begin` gives, and its span; None if it gives none."""
     begin += len(_BLANK_LINES.match(text, begin)[0])
-    if phrase := PHRASE.match(text, begin, begin + limit):
+    if phrase := OPENING_PHRASE.match(text, begin, begin + limit):
         begin = phrase.end()  # "Final Answer:\nThe answer is I."
     if display := _DISPLAY.match(text, begin):
         surface = display[1].rstrip(".,; ")
@@ -204,6 +204,8 @@ def _tagged(text: str) -> Reading | None:
     A tag that is never closed lasts to the end (the closing tag may have been the stop string), one that is never
     opened was opened by the prompt.
     """
+    if "<" not in text and "[" not in text:
+        return None
     tags = list(_TAG.finditer(text))[-2 * _MAX_TRIED :]
     end = len(text)
     for i in range(len(tags) - 1, -1, -1):
@@ -270,7 +272,7 @@ def find_hash(text: str) -> Reading | None:
     for match in list(_HASH.finditer(text))[: -_MAX_TRIED - 1 : -1]:
         begin = match.end()
         line = text[begin : begin + MAX_STATEMENT].split("\n", 1)[0]
-        phrase = PHRASE.match(line.lstrip())
+        phrase = OPENING_PHRASE.match(line)
         if not phrase and (not line.strip(" *_#") or _TITLE.match(line)):
             continue
         if not text[begin : begin + MAX_STATEMENT].split("\n", 1)[0].strip():
@@ -292,14 +294,15 @@ def find_phrase(text: str) -> Reading | None:
     """The last "the answer is x" or "Answer: x" that gives a value, else one that gives a few words."""
     fallback = None
     for match in list(PHRASE.finditer(text))[: -_MAX_TRIED - 1 : -1]:
-        if _TO_DO.search(text[max(0, match.start() - 40) : match.start()].lower()):
+        start = phrase_start(text, match.start())
+        if _TO_DO.search(text[max(0, start - 40) : start].lower()):
             continue
         if match["of"] and _PART_ONLY.search(match["of"]):
             continue
         stated = read_statement(text, match.end())
         if stated is None:
             continue
-        reading = Reading(match.start(), stated[0], stated[1], "phrase")
+        reading = Reading(start, stated[0], stated[1], "phrase")
         if is_definite(stated[0]):
             return reading
         fallback = fallback or reading

@@ -8,6 +8,7 @@ _TAG = re.compile(
     r"|\[(?P<close2>/?)THINK(?:ING)?\]|◁(?P<close3>/?)think▷|<\|(?:begin|(?P<close4>end))_of_thought\|>)",
     re.IGNORECASE,
 )
+_NAMES = ("think", "thought", "reasoning", "scratchpad", "analysis")
 
 
 def spoken(text: str) -> tuple[int, int] | None:
@@ -22,6 +23,9 @@ def spoken(text: str) -> tuple[int, int] | None:
     >>> spoken("<think>So it is 17") is None, spoken("It is 18. <think>Is it?")
     (True, (0, 10))
     """
+    lower = text.lower()
+    if not any(name in lower for name in _NAMES):  # most responses: no need to look for tags
+        return (0, len(text)) if text.strip() else None
     parts, begin, thinking = [], 0, False
     for tag in _TAG.finditer(text):
         if any(tag.groups()):
