@@ -82,17 +82,20 @@ def readings(text: str, style: Style = "auto") -> Iterator[Reading]:
     Raises:
         ValueError: unknown style.
     """
-    if style not in _FINDERS:
-        raise ValueError(f"unknown answer style {style!r}: choose one of {', '.join(_FINDERS)}")
-    part = spoken(text)
-    if part is None:
-        return
-    offset = max(part[0], part[1] - _WINDOW)
-    window = text[offset : part[1]]
-    for finder in _FINDERS[style]:
+    if style not in FINDERS:
+        raise ValueError(f"unknown answer style {style!r}: choose one of {', '.join(FINDERS)}")
+    offset, window = inspected(text)
+    for finder in FINDERS[style]:
         found = finder(window)
         if found is not None and canonical_key(found.text):
             yield found.moved(offset)
+
+
+def inspected(text: str) -> tuple[int, str]:
+    """The part of a response that is read, and where it begins: the end of what follows the thoughts."""
+    begin, end = spoken(text) or (len(text), len(text))
+    offset = max(begin, end - _WINDOW)
+    return offset, text[offset:end]
 
 
 def extract_answer(text: str, style: Style = "auto") -> str | None:
@@ -127,7 +130,7 @@ def _find_stated_choice(text: str) -> Reading | None:
     return found if found and len(canonical_key(found.text)) == 1 and found.text.strip(" ().*").isalpha() else None
 
 
-_FINDERS: dict[str, tuple[Callable[[str], Reading | None], ...]] = {
+FINDERS: dict[str, tuple[Callable[[str], Reading | None], ...]] = {
     "auto": (
         find_tag,
         _find_box,
