@@ -89,8 +89,9 @@ def read_responses(text: str, column: str, name: str) -> list[str]:
     Raises:
         ValueError: There is none, or a line has no such column or something else in it than texts.
     """
-    if text.lstrip().startswith("{") and (rows := _json_lines(text)):
-        responses = [part for number, row in rows for part in _cell(row, column, f"{name}, line {number}")]
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    if lines and _is_object(lines[0][1]):
+        responses = [part for number, line in lines for part in _cell(line, column, f"{name}, line {number}")]
     else:
         responses = [part.strip("\n") for part in _SEPARATOR.split(text) if part.strip()]
     if not responses:
@@ -98,23 +99,17 @@ def read_responses(text: str, column: str, name: str) -> list[str]:
     return responses
 
 
-def _json_lines(text: str) -> list[tuple[int, dict[str, Any]]] | None:
-    """The objects with their line numbers; None if a line is no JSON object, for the text is a plain one then."""
-    rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            return None
-        if not isinstance(row, dict):
-            return None
-        rows.append((number, row))
-    return rows
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except json.JSONDecodeError:
+        return False
 
 
-def _cell(row: dict[str, Any], column: str, place: str) -> list[str]:
+def _cell(line: str, column: str, place: str) -> list[str]:
+    if not _is_object(line):
+        raise ValueError(f"{place} is no JSON object, as the first line is.")
+    row = json.loads(line)
     if column not in row:
         raise ValueError(f"{place} has no column {column!r}; name one with --column: {', '.join(row) or 'none'}.")
     value = row[column]

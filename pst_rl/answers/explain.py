@@ -16,11 +16,11 @@ _KINDS = (
     ("number", re.compile(r"-?[0-9]+(?:/[0-9]+)?")),
     ("letter", re.compile(r"\(?[A-Za-z]\)?")),
     ("yes or no", re.compile("true|false|yes|no")),
+    ("tuple, interval, set or matrix", re.compile(r"(?s)[(\[{\\].*[)\]}]")),
+    ("list", re.compile(r"(?s).*, .*")),
     ("equation", re.compile(r"0=.*")),
     ("expression", re.compile(r"~.*")),
-    ("tuple, interval, set or matrix", re.compile(r"(?s)[(\[{\\].*[)\]}]")),
     ("words", re.compile(r"[^\W\d_]{2,}(?:[\s'-]+[^\W\d_]+)*")),
-    ("list", re.compile(r"(?s).*, .*")),
 )
 _NAMES: dict[Reason, str] = {
     "tag": "a tag",

@@ -55,8 +55,7 @@ def find_last_quantity(text: str) -> Reading | None:
     digits = last_weight(text)
     if digits is None:
         return None
-    stop = text.find("\n", digits)
-    stop = min(len(text) if stop < 0 else stop, digits + 600)
+    stop = min(len(text), digits + 600)  # with the rest of a display that the digit is in
     begin = max(0, stop - _REGION)
     region = _BLOCK.sub(lambda block: block[0].replace("\n", " "), text[begin:stop])
     region = _STOP_TOKEN.sub(lambda token: " " * len(token[0]), region)

@@ -14,7 +14,7 @@ _TOKEN = re.compile(
     r"""(?P<note><<[^<>\n]{0,80}>>)                                            # GSM8K's calculator: <<9*2=18>>
     |(?P<math>\\begin\s*\{(?P<env>[pbvBV]?matrix|array|cases)\}(?s:.{0,600}?)\\end\s*\{(?P=env)\}
         |\\(?:frac|sqrt|mathbf|mathbb|mathcal|vec|hat|overline|binom|boldsymbol|left|right)(?![A-Za-z])
-        |[0-9０-９]+(?:,[0-9]{3})*(?![0-9])(?:[.:/][0-9]+)*[½¼¾²³°]*(?:[eE][-+]?[0-9]{1,3}(?!\w))?
+        |(?![23]D\b)[0-9０-９]+(?:,[0-9]{3})*(?![0-9])(?:[.:/][0-9]+)*[½¼¾²³°]*(?:[eE][-+]?[0-9]{1,3}(?!\w))?
         |\.[0-9]+|[½¼¾]
         |(?:sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|pi|inf)(?![A-Za-z])
         |\\[{}%$!,;:&#]|[-+/^_=<>−–×·÷±≤≥≈%€£¥₹|(){}\[\]π√∞∪∩°²³∈]|\*(?!\*))
@@ -63,6 +63,7 @@ _ADJUNCT = re.compile(
     r"(?:\s+(?:first|last|other|remaining|next))?|\bof\s+(?:the|these|those|his|her|their))\s+[$\\(*]*$",
     re.IGNORECASE,
 )
+_BOLD = re.compile(r"[$.)\\]{0,3}\*\*")
 _ASIDE = re.compile(r"(?<!\\)\(")  # an opening bracket of prose
 _EQUALS = re.compile(r"(?<![<>!:=\\])=(?!=)|\\approx(?![A-Za-z])|≈")
 _NAMED = re.compile(r"[\s$*\\(]*\\?[A-Za-z][A-Za-z']*(?:_\{?\w+\}?)?\s*")
@@ -200,8 +201,8 @@ def _paired(text: str, begin: int, end: int) -> tuple[int, int]:
 
 
 def _is_label(text: str, begin: int, end: int) -> bool:
-    """Whether a run numbers or names something: "Step 2", "solve(x)[0]", "cost_1", "3D"."""
-    labelled = _LABEL.search(text, max(0, begin - 16), begin) or text[begin:end] in ("2D", "3D")
+    """Whether a run numbers or names something: "Step 2", "solve(x)[0]", "cost_1"."""
+    labelled = _LABEL.search(text, max(0, begin - 16), begin)
     return bool(labelled) or _is_index(text, begin, end)
 
 
@@ -271,16 +272,15 @@ def _is_outside(text: str, at: int) -> bool:
 
 
 def stated_quantity(sentence: str) -> Quantity | None:
-    """The quantity that a sentence states: the last one that is no mere circumstance.
+    """The quantity that a sentence states: the last one in bold, else the last that is no mere circumstance.
 
     >>> [stated_quantity(s).text for s in ("She makes 18 dollars by selling 9 eggs", "If there are 20, he sells 15")]
     ['18', '15']
     """
     found = quantities(sentence)
-    stated = [q for i, q in enumerate(found) if i == 0 or not _is_circumstance(sentence, q)]
-    if len(stated) > 1 and _is_circumstance(sentence, stated[0]):
-        stated = stated[1:]
-    return result(stated[-1]) if stated else None
+    stated = [quantity for quantity in found if not _is_circumstance(sentence, quantity)] or found
+    bold = [q for q in stated if sentence[: q.begin].rstrip(" $").endswith("**") and _BOLD.match(sentence, q.end)]
+    return result((bold or stated)[-1]) if stated else None
 
 
 def _is_circumstance(sentence: str, found: Quantity) -> bool:

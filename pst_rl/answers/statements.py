@@ -63,7 +63,7 @@ _NO_WORDS = re.compile(
     r"above|here|given|this|that|inside|in|the following)\b.*",
     re.IGNORECASE,
 )
-_ARTICLE = re.compile(r"[\s*_]*(?:an?|the)\s+", re.IGNORECASE)
+_ARTICLE = re.compile(r"[\s*_]*(?:an?|the)\s+(?!(?:and|or)\b)", re.IGNORECASE)
 _COPULA = re.compile(r"\b(?:is|are)\s+(?:(?:called|an?|the)\s+)*")
 _TO_DO = re.compile(
     r"(?:\b(?:to|will|can|could|must|should|we'll|i'll)|let'?s|let us)\s+[a-z]+(?:\s+(?:out|up|for))?\s+$"
@@ -114,11 +114,11 @@ def within(surface: str, offset: int = 0) -> Stated | None:
     if letter := leading_letter(surface):
         return letter[0], _moved(letter[1], offset)
     whole = (surface, (offset, offset + len(surface)))
-    if surface.count("=") > 1 and "," not in surface:  # y(2) = 3 \\cdot 2 + 1 = 7
+    bare = _is_bare(surface)
+    if bare and surface.count("=") > 1 and "," not in surface:  # y(2) = 3 \\cdot 2 + 1 = 7
         last = result(Quantity(0, len(surface), surface))
         if quantity(clean(last.text)) is not None:
             return _stated(last._replace(text=last.text.rstrip(" $)")), offset)
-    bare = _is_bare(surface)
     if bare and not _UNIT.search(surface):
         return whole
     found = quantities(surface)
@@ -153,11 +153,10 @@ def _words(surface: str, offset: int) -> Stated | None:
         return None
     article = _ARTICLE.match(surface)
     begin = article.end() if article else 0
-    if len(surface[begin:].split()) > _MAX_WORDS:
-        copula = list(_COPULA.finditer(surface))
-        if not copula or len(surface[copula[-1].end() :].split()) > _MAX_WORDS - 1:
-            return None
+    if copula := list(_COPULA.finditer(surface)):
         begin = copula[-1].end()
+    if len(surface[begin:].split()) > _MAX_WORDS:
+        return None
     words = surface[begin:].strip(" *_\"'“”")
     if not words or _NO_WORDS.fullmatch(words) or not re.search(r"\w", words):
         return None
