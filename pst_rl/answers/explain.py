@@ -80,8 +80,8 @@ def explain(text: str, style: Style = "auto") -> Explanation:
     """
     answer = find_answer(text, style)
     considered = [*_lesser(text, style), *_earlier(text, style, answer), *_thought(text, style)]
-    chosen = (answer.span, answer.key) if answer else None
-    unique = {(c.span, c.key): c for c in reversed(considered) if (c.span, c.key) != chosen}
+    begin, end = answer.span if answer else (0, 0)
+    unique = {c.span: c for c in reversed(considered) if c.span[1] <= begin or end <= c.span[0]}
     kind = kind_of(answer.key) if answer else "none"
     return Explanation(answer, kind, tuple(reversed(unique.values())), inspected(text)[0])
 

@@ -254,7 +254,7 @@ def find_heading(text: str) -> Reading | None:
 
 def _announced(text: str) -> Reading | None:
     """ "## Answer: 18", "**Final Answer**" or a line "Final answer" and the line after it."""
-    for match in reversed(list(_HEADING.finditer(text))):
+    for match in list(_HEADING.finditer(text))[: -_MAX_TRIED - 1 : -1]:
         if match["inline"] and not (match["mark"] and match["colon"]):
             continue  # "Answer: 18" is a phrase, "the answer is" too
         if not match["inline"] and text[match.end("colon") : match.end()].count("#") > 6:
