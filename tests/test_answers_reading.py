@@ -117,6 +117,8 @@ def test_the_last_box_that_is_not_taken_back_is_the_answer(text, expected):
         ("####18####", "18"),
         ("#### 36 dollars for 18 eggs", "36"),
         ("#### north east", "north east"),
+        ("### Final Answer\n- x = 3\n- y = 4", canonical_key("x = 3, y = 4")),
+        ("**Answer:**\n\n* 3 cows\n* 4 hens", "3, 4"),
     ],
 )
 def test_a_heading_announces_the_answer(text, expected):
@@ -160,6 +162,7 @@ def test_a_title_is_no_answer(text, expected):
         ("The answer is $2\\sqrt{3}$ cm.", canonical_key(r"2\sqrt{3}")),
         ("The answer is $y(2) = 3 \\cdot 2 + 1 = 7$.", "7"),
         ("The answer is:\n\n\\[ \\frac{3}{4} \\]", "3/4"),
+        ("The answer is Monday, March 5.", canonical_key("March 5")),
         ("The answer is between 5 and 10.", canonical_key("between 5 and 10")),
     ],
 )
@@ -218,6 +221,12 @@ def test_no_number_is_torn_out_of_an_answer(first, second):
         ("There are 18 left.\nprint(values[0])", "18"),
         ("The solutions are 2, 3, and 4.", "2, 3, 4"),
         ("That makes 18 3D models", "18"),
+        ("Sam did not work for 18 days during the 20-day period.", "18"),
+        ("The ratio is 3 to 1.", "3 to 1"),
+        ("It rose from 5 to 18", "18"),
+        ("It is -5°C.", "-5"),
+        ("Is 2 the smallest?\nTrue</s>", "true"),
+        ("First 5.\n\n(B)", "B"),
         ("Its cost is 3 * price", None),
     ],
 )

@@ -8,7 +8,7 @@ from pst_rl.answers.parts import answer_parts
 from pst_rl.answers.prose import has_weight, last_weight, stated_quantity
 from pst_rl.answers.quantity import quantity
 from pst_rl.answers.reading import Reading
-from pst_rl.answers.statements import MAX_STATEMENT, within
+from pst_rl.answers.statements import MAX_STATEMENT, is_bare, within
 
 _REGION = 4_000  # characters before the last digit that are searched for a quantity
 _MAX_LINES = 200
@@ -17,6 +17,7 @@ _BLOCK = re.compile(
 )
 _STOP_TOKEN = re.compile(r"</?s>|<\|[^|<>\n]{0,40}\|>")
 _SENTENCE = re.compile(r"(?<=[.!?])[)*\"$]*\s+(?=[A-Z(*$\\\[])")
+_LAST_LINE = re.compile(r"(?:^|\n)[ \t*_]*(True|False|Yes|No|\(?[A-Z]\)|[A-Z])[*_.]{0,4}[ \t]*(?:</?s>|\s){0,8}$")
 _TITLE = re.compile(r"\s*#{1,6}\s")
 _TRUTHS = ("true", "false", "yes", "no")
 _NUMBER = re.compile(
@@ -32,8 +33,13 @@ _NUMBER = re.compile(
 
 
 def find_whole(text: str) -> Reading | None:
-    """The whole text, if it is nothing but an answer: "36 dollars", "x = 3 and y = 4", "(B)", "Yes"."""
+    """The whole text, if it is nothing but an answer: "36 dollars", "x = 3 and y = 4", "(B)", "Yes".
+
+    A last line that is only a letter, yes or no is the answer too.
+    """
     surface = text.strip().rstrip(" #")
+    if last := _LAST_LINE.search(text):
+        return Reading(last.start(1), last[1], last.span(1), "whole")
     if not surface or len(surface) > MAX_STATEMENT or ("\n" in surface and "\\begin" not in surface):
         return None
     begin = text.index(surface)
@@ -44,10 +50,8 @@ def find_whole(text: str) -> Reading | None:
         return Reading(0, surface, span, "whole")
     if letter := leading_letter(surface):
         return Reading(0, letter[0], (begin + letter[1][0], begin + letter[1][1]), "whole")
-    stated = within(surface, begin) if has_weight(surface) else None
-    if stated is None or (stated != (surface, span) and surface.count("=") < 2):
-        return None
-    return Reading(0, stated[0], stated[1], "whole")
+    stated = within(surface, begin) if has_weight(surface) and is_bare(surface) else None
+    return Reading(0, stated[0], stated[1], "whole") if stated else None
 
 
 def find_last_quantity(text: str) -> Reading | None:

@@ -37,6 +37,7 @@ _ONE_NUMBER = re.compile(r"\(\$?[0-9.]+%?\)")
 _LIST = re.compile(r"[\s$*]*(?:\\[)\]])?[\s$*]*[,;]?\s*(?:\\text\s*\{)?\s*(?:and|or)\s*\}?[\s$*]*(?:\\[(\[])?[\s$*]*")
 _COMPOUND = r"(?:hours?|hrs?|minutes?|mins?|seconds?|secs?|days?|weeks?|months?|years?|feet|foot|ft|inch(?:es)?|yards?"
 _COMPOUND += r"|miles?|pounds?|lbs?|ounces?|oz|dollars?|cents?|degrees?|met(?:er|re)s?|km|cm|kg|grams?|remainder|R)"
+_TO = re.compile(r"[\s$]+to[\s$]+")
 _PARTS = re.compile(rf"\s*(?:out\s+of|{_COMPOUND},?(?:\s+and)?)\s*", re.IGNORECASE)
 _UNIT_AFTER = re.compile(rf"\s*{_COMPOUND}(?![A-Za-z])", re.IGNORECASE)
 # Words after a number that change it: "1.5 million", "7 halves", "3:45 PM", "5 squared".
@@ -53,7 +54,10 @@ _LABEL = re.compile(
 )
 _ENUMERATOR = re.compile(r"[\s>*#_-]*(?:\(?[0-9]{1,2}[.)]|\(?[a-z]\)|[ivx]{1,4}[.)])(?=[\s*]|$)")
 _BULLET = re.compile(r"\s*[-*+–•]\s+")
-_UNIT_LETTER = re.compile(r"(?<=[\w})])[\s$]+[mgshlLAVWJNKCF]$")
+_UNIT_LETTER = re.compile(r"(?:(?<=[\w})])[\s$]+[mgshlLAVWJNKCF]|(?<=°)\s?[CFK])$")
+_MONTH = re.compile(
+    r"\b(?:January|February|March|April|May|June|July|August|September|October|November|December)\s+$"
+)  # "March 5" is no 5
 _LONE_LETTER = re.compile(r"[A-Za-z](?![\w(^])\s+(?![-+=/^*<>≤≥≈·×\\_(])")
 _TAIL_LETTER = re.compile(r"(?<![-+=/^*<>≤≥≈·×_({\s\\])\s+[A-Za-z]$")
 # Words that introduce a circumstance, not the quantity asked for: "36 dollars for 18 eggs", "18 (see step 3)".
@@ -63,6 +67,7 @@ _ADJUNCT = re.compile(
     r"(?:\s+(?:first|last|other|remaining|next))?|\bof\s+(?:the|these|those|his|her|their))\s+[$\\(*]*$",
     re.IGNORECASE,
 )
+_WEAK = frozenset("for at by with in on from of using".split())  # "he works for 6 days" may be the answer
 _BOLD = re.compile(r"[$.)\\]{0,3}\*\*")
 _ASIDE = re.compile(r"(?<!\\)\(")  # an opening bracket of prose
 _EQUALS = re.compile(r"(?<![<>!:=\\])=(?!=)|\\approx(?![A-Za-z])|≈")
@@ -105,6 +110,8 @@ def quantities(text: str) -> list[Quantity]:
             continue
         if _is_index(text, begin, end) or text[begin:end] in ("2D", "3D"):
             continue
+        if month := _MONTH.search(text, max(0, begin - 12), begin):
+            begin = month.start()
         if changed := _CHANGED.match(text, end):
             end = changed.end()
         if found and (unit := _joined(text, found[-1], begin, end)) is not None:
@@ -232,6 +239,8 @@ def _joined(text: str, last: tuple[int, int], begin: int, end: int) -> int | Non
         return None
     if _LIST.fullmatch(gap):
         return 0 if text.count(" and ", *last) < _MAX_LIST else None
+    if _TO.fullmatch(gap):  # a ratio or a range; "from 5 to 10" ends at 10
+        return None if text[: last[0]].rstrip(" $").endswith("from") else 0
     if not _PARTS.fullmatch(gap):
         return None
     unit = _UNIT_AFTER.match(text, end)
@@ -272,20 +281,27 @@ def _is_outside(text: str, at: int) -> bool:
 
 
 def stated_quantity(sentence: str) -> Quantity | None:
-    """The quantity that a sentence states: the last one in bold, else the last that is no mere circumstance.
+    """The quantity that a sentence states: the last one in bold, else the last that is least of a circumstance.
 
     >>> [stated_quantity(s).text for s in ("She makes 18 dollars by selling 9 eggs", "If there are 20, he sells 15")]
     ['18', '15']
     """
     found = quantities(sentence)
-    stated = [quantity for quantity in found if not _is_circumstance(sentence, quantity)] or found
+    rank = [_circumstance(sentence, quantity) for quantity in found]
+    stated = [quantity for quantity, its in zip(found, rank, strict=True) if its == min(rank)]
     bold = [q for q in stated if sentence[: q.begin].rstrip(" $").endswith("**") and _BOLD.match(sentence, q.end)]
     return result((bold or stated)[-1]) if stated else None
 
 
-def _is_circumstance(sentence: str, found: Quantity) -> bool:
-    """Whether a quantity stands in an aside or after a preposition; what is calculated there still counts."""
+def _circumstance(sentence: str, found: Quantity) -> int:
+    """How surely a quantity is a circumstance: 0 is none, 1 after "for" or "at", 2 after "during" or in an aside.
+
+    What is calculated there still counts.
+    """
     before = sentence[: found.begin]
     if len(_ASIDE.findall(before)) > before.count(")") - before.count(r"\)"):
-        return True
-    return "=" not in found.text and bool(_ADJUNCT.search(before[-40:]))
+        return 2
+    adjunct = _ADJUNCT.search(before[-40:])
+    if adjunct is None or "=" in found.text:
+        return 0
+    return 1 if adjunct[0].split()[0].lower() in _WEAK else 2

@@ -36,7 +36,9 @@ _HEADING = re.compile(
 _HASH = re.compile(r"(?<!#)####(?!#)[ \t]*[*_]{0,2}")
 _TITLE = re.compile(r"[0-9]{1,2}[.):](?:\s|\*)+[A-Za-z]")  # "#### 2. Add the eggs"
 _NUMBERED = re.compile(r"[\s*_]*[A-Za-z]+ [0-9]")  # "#### Step 2"
-_BLANK_LINES = re.compile(r"[\s*_]*")
+_BULLET = re.compile(r"^[ \t]*[-*•+][ \t]+", re.MULTILINE)
+_BULLETS = re.compile(r"(?:[-*•+][ \t]+[^\n]{1,200}(?:\n[ \t]*(?=[-*•+][ \t])|$|(?=\n))){1,8}")
+_BLANK_LINES = re.compile(r"(?:[\s_]|\*(?![ \t]+\w))*")
 _DISPLAY = re.compile(r"(?:\\\[|\$\$)\s*((?s:.{1,600}?))\s*(?:\\\]|\$\$)")
 _MATRIX = re.compile(r"\\begin\s*\{(\w{1,12}\*?)\}")
 # Where an answer statement ends: a new line, a stop token, a full stop before a new sentence, or an explanation.
@@ -78,6 +80,8 @@ def read_statement(text: str, begin: int, limit: int = MAX_STATEMENT) -> Stated 
     begin += len(_BLANK_LINES.match(text, begin)[0])
     if phrase := OPENING_PHRASE.match(text, begin, begin + limit):
         begin = phrase.end()  # "Final Answer:\nThe answer is I."
+    if bullets := _BULLETS.match(text, begin):
+        return _listed(text, bullets)
     if display := _DISPLAY.match(text, begin):
         surface = display[1].rstrip(".,; ")
         return (surface, (display.start(1), display.start(1) + len(surface))) if surface else None
@@ -88,6 +92,14 @@ def read_statement(text: str, begin: int, limit: int = MAX_STATEMENT) -> Stated 
     end = _END.search(text, matrix, max(stop, matrix))
     surface = text[begin : end.start() if end else stop].rstrip(" \t\r*#").rstrip(".,;: ")
     return within(surface, begin) if surface else None
+
+
+def _listed(text: str, bullets: re.Match[str]) -> Stated | None:
+    """The answers of a list of points, joined by ", "."""
+    points = [within(point.strip(" \t\r\n*.;,")) for point in _BULLET.split(bullets[0]) if point.strip()]
+    stated = [point[0] for point in points if point and is_definite(point[0])]
+    end = bullets.start() + len(bullets[0].rstrip())
+    return (", ".join(stated), (bullets.start(), end)) if stated else None
 
 
 def _matrix_end(text: str, begin: int, limit: int) -> int:
@@ -114,7 +126,7 @@ def within(surface: str, offset: int = 0) -> Stated | None:
     if letter := leading_letter(surface):
         return letter[0], _moved(letter[1], offset)
     whole = (surface, (offset, offset + len(surface)))
-    bare = _is_bare(surface)
+    bare = is_bare(surface)
     if bare and surface.count("=") > 1 and "," not in surface:  # y(2) = 3 \\cdot 2 + 1 = 7
         last = result(Quantity(0, len(surface), surface))
         if quantity(clean(last.text)) is not None:
@@ -138,7 +150,7 @@ def within(surface: str, offset: int = 0) -> Stated | None:
     return _stated(stated, offset) if stated else None
 
 
-def _is_bare(surface: str) -> bool:
+def is_bare(surface: str) -> bool:
     """Whether a statement is nothing but an answer: quantities with their units, or mathematics without prose."""
     if not _PROSE.search(_ESCAPES.sub(" ", surface)):
         return bool(re.search(r"[0-9０-９\\½¼¾∞π√=^]", surface)) and not surface.lower().startswith("not ")
@@ -239,7 +251,7 @@ def _content(inner: str) -> Reading | None:
     begin = inner.index(surface)
     span = (begin, begin + len(surface))
     lines = [line.strip() for line in surface.splitlines() if line.strip()]
-    if len(lines) > 1 and "\\begin" not in surface and all(_is_bare(line) for line in lines):
+    if len(lines) > 1 and "\\begin" not in surface and all(is_bare(line) for line in lines):
         return Reading(begin, ", ".join(lines), span, "tag")
     stated = read_statement(inner, begin) if len(lines) == 1 or "\\" in surface else within(surface, begin)
     text, span = stated or (surface, span)
