@@ -17,6 +17,7 @@ _LEADING = re.compile(
 _ANNOUNCED = re.compile(r"\b(?:answer|choice|option|ANSWER|Answer|Choice|Option)\b[^.\n]{0,40}?(?:\bis\b|[:=])[\s:]*")
 _PROSE_LETTER = re.compile(r"[\s*]*[(\[{]?(?P<letter>[B-HJ-Z]|[AI](?!\s+[a-z]))(?![A-Za-z0-9'])")
 _BRACKETED = re.compile(r"\(([A-Z])\)")
+_NAMED = re.compile(r"\b(?:is|are|be|called)\s+(?P<letter>[A-J])[.)]\s+[a-z]")  # "This is called B. scapulimancy"
 _LINE = re.compile(r"^[ \t*]*([A-Z])(?:[.):][*]*(?:[ \t]|$)|[ \t*]*$)", re.MULTILINE)
 _CLAUSE = re.compile(r"[.!?;\n]|,?\s+(?:so|but|hence|thus|therefore|leaving|which leaves)\b")
 _REJECTED = re.compile(
@@ -76,7 +77,8 @@ def find_bracketed(text: str, *, bare: bool = False) -> Reading | None:
     chosen = next((match for match in reversed(matches) if not _is_rejected(text, match)), None)
     match = chosen or (matches[-1] if matches else None)
     if match is None:
-        return None
+        named = next(reversed(list(_NAMED.finditer(text))), None)
+        return Reading(named.start(1), named[1], named.span(1), "choice") if named else None
     group = 1 if bare else 0
     return Reading(match.start(), match[group], match.span(group), "choice")
 

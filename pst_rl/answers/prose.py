@@ -161,7 +161,7 @@ def _continues(text: str, token: re.Match[str], depth: int, begin: int) -> bool:
         if surface in ",;":
             return begin >= 0 and bool(re.match(r"\s*[-−\\$(\[]*[\w.\\√∞π½]", text[token.end() : token.end() + 8]))
         if surface == "!":
-            return begin >= 0 and after.lstrip()[:1] in tuple("$)+-*/^=}\\")
+            return begin >= 0 and after.lstrip()[:1] in tuple("$)+-*/^=}!\\")
         return depth > 0 or (surface == ":" and before.isdigit() and after[:1].isdigit())
     return False
 
