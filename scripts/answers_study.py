@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 JUDGED = ROOT / "scripts" / "answers_adjudicated.json"
 REPORT = ROOT / "docs" / "results" / "answers_recorded.md"
 SETS = {"math": "recorded_math.jsonl", "GSM8K": "recorded_gsm8k.jsonl", "SimulEq": "recorded_simuleq.jsonl"}
+FIRST = ("SimulEq",)  # sets whose gold is the first unknown only
 MEANING = {
     "ours": "we are right",
     "recorded": "the recorded verdict is right",
@@ -69,7 +70,7 @@ def _row(data: str, development: bool, gold: str, response: str, recorded: bool)
         gold,
         response,
         recorded,
-        is_correct(response, gold),
+        is_correct(response, gold, metric="first") if data in FIRST else is_correct(response, gold),
         answer and answer.text,
         answer.reason if answer else "unparsed",
     )

@@ -18,6 +18,7 @@ _BLOCK = re.compile(
 _STOP_TOKEN = re.compile(r"</?s>|<\|[^|<>\n]{0,40}\|>")
 _SENTENCE = re.compile(r"(?<=[.!?])[)*\"$]*\s+(?=[A-Z(*$\\\[])")
 _LAST_LINE = re.compile(r"(?:^|\n)[ \t*_]*(True|False|Yes|No|\(?[A-Z]\)|[A-Z])[*_.]{0,4}[ \t]*(?:</?s>|\s){0,8}$")
+_OPTION = re.compile(r"^[ \t*_]*(\([A-Ha-h]\))[*_]*[ \t]+\S", re.MULTILINE)  # a line "(b) {0, 1}"
 _TITLE = re.compile(r"\s*#{1,6}\s")
 _TRUTHS = ("true", "false", "yes", "no")
 _NUMBER = re.compile(
@@ -35,11 +36,14 @@ _NUMBER = re.compile(
 def find_whole(text: str) -> Reading | None:
     """The whole text, if it is nothing but an answer: "36 dollars", "x = 3 and y = 4", "(B)", "Yes".
 
-    A last line that is only a letter, yes or no is the answer too.
+    A last line that is only a letter, yes or no is the answer too, and one that repeats a single option, "(b) text".
     """
     surface = text.strip().rstrip(" #")
     if last := _LAST_LINE.search(text):
         return Reading(last.start(1), last[1], last.span(1), "whole")
+    options = list(_OPTION.finditer(text))
+    if len(options) == 1 and "\n" not in text[options[0].end() :].rstrip():  # two would list options, or parts
+        return Reading(options[0].start(1), options[0][1], options[0].span(1), "whole")
     if not surface or len(surface) > MAX_STATEMENT or ("\n" in surface and "\\begin" not in surface):
         return None
     begin = text.index(surface)
