@@ -101,14 +101,7 @@ def quantities(text: str) -> list[Quantity]:
     for begin, end in _runs(text, first):
         torn = _is_torn(text, begin, end)
         begin, end = _trimmed(text, begin, end)
-        if (
-            torn
-            or begin >= end
-            or not _WEIGHT.search(text, begin, end)
-            or _LABEL.search(text, max(0, begin - 16), begin)
-        ):
-            continue
-        if _is_index(text, begin, end) or text[begin:end] in ("2D", "3D"):
+        if torn or begin >= end or not _WEIGHT.search(text, begin, end) or _is_label(text, begin):
             continue
         if month := _MONTH.search(text, max(0, begin - 12), begin):
             begin = month.start()
@@ -207,10 +200,12 @@ def _paired(text: str, begin: int, end: int) -> tuple[int, int]:
     return (begin + 1, end - 1) if _ONE_NUMBER.fullmatch(text, begin, end) else (begin, end)
 
 
-def _is_label(text: str, begin: int, end: int) -> bool:
-    """Whether a run numbers or names something: "Step 2", "solve(x)[0]", "cost_1"."""
-    labelled = _LABEL.search(text, max(0, begin - 16), begin)
-    return bool(labelled) or _is_index(text, begin, end)
+def _is_label(text: str, begin: int) -> bool:
+    """Whether the run at `begin` numbers or indexes something: "Step 2", "solve(x)[0]", "cost_1"."""
+    if _LABEL.search(text, max(0, begin - 16), begin):
+        return True
+    before = text[max(0, begin - 2) : begin]
+    return bool(re.search(r"\w[\[(]$|[_A-Za-z]$", before)) or (text[begin] == "[" and before[-1:] in tuple(")]"))
 
 
 def _is_torn(text: str, begin: int, end: int) -> bool:
@@ -222,11 +217,6 @@ def _is_torn(text: str, begin: int, end: int) -> bool:
         and text[end : end + 1].isalpha()
         or (run[:1] in tuple("*+×·^") and not run.startswith("**") and "=" not in run and begin > 0)
     )
-
-
-def _is_index(text: str, begin: int, end: int) -> bool:
-    before = text[max(0, begin - 2) : begin]
-    return bool(re.search(r"\w[\[(]$|[_A-Za-z]$", before)) or (text[begin] == "[" and before[-1:] in tuple(")]"))
 
 
 def _joined(text: str, last: tuple[int, int], begin: int, end: int) -> int | None:
