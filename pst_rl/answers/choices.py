@@ -10,16 +10,22 @@ _OPEN = r"[\s*_$]*(?:\\\()?(?:\\text(?:bf)?\s*\{)?[\s*_$]*"
 _NO_LIST = r"(?![\s*}$]*(?:,|and\b|or\b|&)[\s*$]*[(\[]?[A-Z](?:[)\],.\s]|$))"  # "A and C" names two letters
 # A letter at the start of a statement: in brackets, before text, before a reason, or alone.
 _LEADING = re.compile(
-    rf"{_OPEN}(?:\((?P<round>[A-Za-z])\)(?![\w^/+=(-])(?!\s*[-+=*/^<>])|\[(?P<square>[A-Z])\](?!\w)"
+    rf"{_OPEN}(?:(?i:option|choice|letter)\s+)?(?:\((?P<round>[A-Za-z])\)(?![\w^/+=(-])(?!\s*[-+=*/^<>])|\[(?P<square>[A-Z])\](?!\w)"
     r"|(?P<bare>[A-Z])(?=[*_}\s]*[.):][*_}]*\s+\S|[.):*_}$\s]*$|[\s*_}]+\(?(?:because|since|as|and\s+not|but\s+not|not|rather)\b"
     rf"|,\s+(?:because|since|as|not|so)\b)){_NO_LIST}"
 )
 _ANNOUNCED = re.compile(r"\b(?:answer|choice|option|ANSWER|Answer|Choice|Option)\b[^.\n]{0,40}?(?:\bis\b|[:=])[\s:]*")
 _PROSE_LETTER = re.compile(r"[\s*]*[(\[{]?(?P<letter>[B-HJ-Z]|[AI](?!\s+[a-z]))(?![A-Za-z0-9'])")
-_BRACKETED = re.compile(r"\(([A-Z])\)")
-_NAMED = re.compile(r"\b(?:is|are|be|called)\s+(?P<letter>[A-J])[.)]\s+[a-z]")  # "This is called B. scapulimancy"
+_BRACKETED = re.compile(r"(?<![A-Za-z\\])\(([A-Z])\)")  # not P(A)
+_NAMED = re.compile(  # "called B. scapulimancy", "option C", "C is correct", "the correct one is B"
+    r"\b(?:(?:is|are|be|called)\s+(?P<text>[A-J])[.)]\s+[a-z]|[oO]ption\s+(?P<option>[A-Z])\b(?!\s+[a-z]+s\b)"
+    r"|(?P<is>[A-J])\s+is\s+(?:the\s+)?(?:correct|right|best|answer)\b|(?:correct|right|best)\s+one\s+is\s+(?P<one>[A-J])\b"
+    r"|(?:Therefore|Thus|Hence|So),?\s+(?P<so>[B-HJ-Z])(?=\.?\s*$))"
+)
 _LINE = re.compile(r"^[ \t*]*([A-Z])(?:[.):][*]*(?:[ \t]|$)|[ \t*]*$)", re.MULTILINE)
-_CLAUSE = re.compile(r"[.!?;\n]|,?\s+(?:so|but|hence|thus|therefore|leaving|which leaves)\b")
+_CLAUSE = re.compile(
+    r"[.!?;\n]|,\s+(?=(?:[oO]ption|while|whereas)\b)|,?\s+(?:so|but|hence|thus|therefore|leaving|which leaves)\b"
+)
 _REJECTED = re.compile(
     r"\bnot\b|n't\b|\b(?:wrong|incorrect|false|eliminate[ds]?|rule[ds]? out|cannot|neither|nor|fails?|invalid|"
     r"except)\b",
@@ -77,8 +83,9 @@ def find_bracketed(text: str, *, bare: bool = False) -> Reading | None:
     chosen = next((match for match in reversed(matches) if not _is_rejected(text, match)), None)
     match = chosen or (matches[-1] if matches else None)
     if match is None:
-        named = next(reversed(list(_NAMED.finditer(text))), None)
-        return Reading(named.start(1), named[1], named.span(1), "choice") if named else None
+        named = next((found for found in reversed(list(_NAMED.finditer(text))) if not _is_rejected(text, found)), None)
+        kind = named.lastgroup if named else ""
+        return Reading(named.start(kind), named[kind], named.span(kind), "choice") if named else None
     group = 1 if bare else 0
     return Reading(match.start(), match[group], match.span(group), "choice")
 

@@ -23,7 +23,7 @@ from pst_rl.answers.choices import find_bracketed, find_choice
 from pst_rl.answers.fallback import find_last_quantity, find_number, find_whole
 from pst_rl.answers.parts import answer_parts
 from pst_rl.answers.reading import Reading, Reason
-from pst_rl.answers.statements import find_hash, find_heading, find_phrase, find_tag
+from pst_rl.answers.statements import find_correction, find_hash, find_heading, find_phrase, find_tag
 from pst_rl.answers.thoughts import spoken
 
 __all__ = ["Answer", "Style", "answer_parts", "extract_answer", "extract_answers", "find_answer", "readings"]
@@ -120,8 +120,10 @@ def _find_box(text: str) -> Reading | None:
     """The last box, unless it is taken back and a phrase corrects it: "Wait, ... the answer is 4"."""
     box = find_box(text)
     retraction = RETRACTION.search(text, box.span[1]) if box else None
-    corrected = find_phrase(text[retraction.start() :]) if retraction else None
-    return corrected.moved(retraction.start()) if corrected else box
+    if retraction is None:
+        return box
+    corrected = find_phrase(text[retraction.start() :])
+    return corrected.moved(retraction.start()) if corrected else find_correction(text, retraction.start()) or box
 
 
 def _find_stated_choice(text: str) -> Reading | None:

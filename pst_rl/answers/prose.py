@@ -33,6 +33,7 @@ _LAST_DIGIT = re.compile(r"[0-9０-９½¼¾π∞√]|(?:ip|ytfni|trqs|tesytpme|
 _EDGE = " \t\r\n$*`_:,;.!?=+/^<>≈×·&|~\\"
 _STARTS = _EDGE.replace("\\", "")
 _BRACKET = re.compile(r"[()\[\]{}]")
+_RESTATED = re.compile(r"\(\$?[0-9./]+%?\)")
 _ONE_NUMBER = re.compile(r"\(\$?[0-9.]+%?\)")
 _LIST = re.compile(r"[\s$*]*(?:\\[)\]])?[\s$*]*[,;]?\s*(?:\\text\s*\{)?\s*(?:and|or)\s*\}?[\s$*]*(?:\\[(\[])?[\s$*]*")
 _COMPOUND = r"(?:hours?|hrs?|minutes?|mins?|seconds?|secs?|days?|weeks?|months?|years?|feet|foot|ft|inch(?:es)?|yards?"
@@ -144,6 +145,8 @@ def _runs(text: str, first: int) -> list[tuple[int, int]]:
 def _continues(text: str, token: re.Match[str], depth: int, begin: int) -> bool:
     """Whether a token belongs to a run of mathematics."""
     kind, surface = token.lastgroup, token[0]
+    if surface == "(" and begin >= 0 and _RESTATED.match(text, token.start()) and text[token.start() - 1] == " ":
+        return False  # "0.667 (2/3)" says it twice, "2(3)" is a product
     if kind in ("math", "env", "mark", "blank", "command"):
         return "\n\n" not in surface
     before, after = text[max(0, token.start() - 1) : token.start()], text[token.end() : token.end() + 2]

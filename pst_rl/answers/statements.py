@@ -38,7 +38,7 @@ _TITLE = re.compile(r"[0-9]{1,2}[.):](?:\s|\*)+[A-Za-z]")  # "#### 2. Add the eg
 _NUMBERED = re.compile(r"[\s*_]*[A-Za-z]+ [0-9]")  # "#### Step 2"
 _BULLET = re.compile(r"^[ \t]*[-*•+][ \t]+", re.MULTILINE)
 _BULLETS = re.compile(r"(?:[-*•+][ \t]+[^\n]{1,200}(?:\n[ \t]*(?=[-*•+][ \t])|$|(?=\n))){1,8}")
-_BLANK_LINES = re.compile(r"(?:[\s_]|\*(?![ \t]+\w))*")
+_BLANK_LINES = re.compile(r"(?:[\s_`]|</?(?:b|i|em|strong|p|br|span)\s?/?>|\*(?![ \t]+\w))*")
 _DISPLAY = re.compile(r"(?:\\\[|\$\$)\s*((?s:.{1,600}?))\s*(?:\\\]|\$\$)")
 _MATRIX = re.compile(r"\\begin\s*\{(\w{1,12}\*?)\}")
 # Where an answer statement ends: a new line, a stop token, a full stop before a new sentence, or an explanation.
@@ -47,6 +47,7 @@ _ESCAPES = re.compile(
     r"\\(?:begin|end)\s*\{\w+\}|\\[A-Za-z]+|(?<![A-Za-z])(?:and|or|sqrt|sin|cos|tan|cot|sec|csc|log|exp|inf)(?![A-Za-z])"
 )
 _PROSE = re.compile(r"[A-Za-z]{3,}|\b(?i:it|is|he|we|so|if|in|of|to|at|by|on|as|an|be|do|no|up|us|my)\b")
+_TWICE = re.compile(r"[\w%}] \(\$?[0-9./]+%?\)$")
 _TRUTH = re.compile(r"[\s*_]*((?i:yes|no|true|false))(?=[\s*_]*(?:[.,;:!]|$|\n))")
 _LEAD = re.compile(  # words that do not change the quantity after them
     r"[\s$*_\\(\[`:]*(?:(?:approximately|about|roughly|around|nearly|almost|exactly|only|just|simply|indeed|then|"
@@ -67,6 +68,10 @@ _NO_WORDS = re.compile(
 )
 _ARTICLE = re.compile(r"[\s*_]*(?:an?|the)\s+(?!(?:and|or)\b)", re.IGNORECASE)
 _COPULA = re.compile(r"\b(?:is|are)\s+(?:(?:called|an?|the)\s+)*")
+_CORRECTED = re.compile(  # after an answer: "Actually, it is 5", "No, that should be 5"
+    r"\b(?i:wait|actually|sorry|correction|hold on|no)\b[,.!:—-]*\s*(?:(?i:no|actually)\b[,.]?\s*)?"
+    r"(?:(?i:it|that|this|the answer)\s*(?:is|'s|should be)\s+)"
+)
 _TO_DO = re.compile(
     r"(?:\b(?:to|will|can|could|must|should|we'll|i'll)|let'?s|let us)\s+[a-z]+(?:\s+(?:out|up|for))?\s+$"
 )
@@ -85,7 +90,7 @@ def read_statement(text: str, begin: int, limit: int = MAX_STATEMENT) -> Stated 
     if display := _DISPLAY.match(text, begin):
         surface = display[1].rstrip(".,; ")
         return (surface, (display.start(1), display.start(1) + len(surface))) if surface else None
-    if text.startswith((r"\[", r"\(", "$$"), begin):  # mathematics that never closes, or in the line
+    if text.startswith((r"\[", "$$"), begin):  # mathematics that never closes
         begin += 2
     begin += len(text[begin : begin + limit]) - len(text[begin : begin + limit].lstrip())
     stop, matrix = begin + limit, _matrix_end(text, begin, limit)
@@ -152,6 +157,8 @@ def within(surface: str, offset: int = 0) -> Stated | None:
 
 def is_bare(surface: str) -> bool:
     """Whether a statement is nothing but an answer: quantities with their units, or mathematics without prose."""
+    if _TWICE.search(surface):  # "0.667 (2/3)"
+        return False
     if not _PROSE.search(_ESCAPES.sub(" ", surface)):
         return bool(re.search(r"[0-9０-９\\½¼¾∞π√=^]", surface)) and not surface.lower().startswith("not ")
     if surface.count("(") or " in " in surface or " per " in surface:  # "42 (see step 3)", "12 in 2 cups"
@@ -315,6 +322,15 @@ def find_phrase(text: str) -> Reading | None:
             continue
         reading = Reading(start, stated[0], stated[1], "phrase")
         if is_definite(stated[0]):
-            return reading
+            return find_correction(text, reading.span[1]) or reading
         fallback = fallback or reading
     return fallback
+
+
+def find_correction(text: str, begin: int) -> Reading | None:
+    """The value that corrects the answer before `begin`: "Actually, it is 5"."""
+    for match in list(_CORRECTED.finditer(text, begin))[: -_MAX_TRIED - 1 : -1]:
+        stated = read_statement(text, match.end())
+        if stated and is_definite(stated[0]):
+            return Reading(match.start(), stated[0], stated[1], "phrase")
+    return None
