@@ -30,7 +30,7 @@ _ANOTHER_CHOICE = re.compile(r"\([A-Z]\)|(?<![A-Za-z(])[A-Z][.)]\s")
 _WORDS = re.compile(r"[A-Za-z]{2,}(?:[\s'-]+[A-Za-z]+)*")
 _DECIMAL_COMMA = re.compile(r"([-+]?(?:0(?=,[0-9]{2})|[0-9](?=,[0-9]{2}$)|[0-9]+(?=,[0-9]{4}))),([0-9]{2,30})")
 _BASE = re.compile(r"([0-9][0-9A-Fa-f]{0,60})\s*_\s*(?:\{\s*([0-9]{1,2}|[a-z]+)\s*\}|([0-9]{1,2}))")
-_BASES = dict(two="2", three="3", four="4", five="5", six="6", seven="7", eight="8", nine="9", ten="10", sixteen="16")
+_BASES = {word: str(base) for base, word in enumerate("two three four five six seven eight nine ten".split(), 2)}
 _RATIO = re.compile(r"-?[0-9.]{1,30}(?:\s*:\s*-?[0-9.]{1,30}){1,5}")
 _OUT_OF = re.compile(r"([0-9]{1,30}) out of (?:a total of )?([1-9][0-9]{0,29})")
 _FUNCTION = re.compile(r"[A-Za-z](?:_\{?[0-9a-z]\}?)?'{0,2}\s*\([a-z]\)\s*=")  # f(x) = ...
@@ -45,7 +45,7 @@ def canonical_key(answer: str) -> str:
     >>> [canonical_key(a) for a in ("0.5", "1/2", r"\frac{1}{2}", "50/100", "$1,234.50", "36 dollars", "50%")]
     ['1/2', '1/2', '1/2', '1/2', '2469/2', '36', '50']
     >>> canonical_key("(B)"), canonical_key("True."), canonical_key("x = 3 and y = 4"), canonical_key(r"\{2, 1\}")
-    ('B', 'true', '3, 4', '{1, 2}')
+    ('B', 'true', '3, 4', '1, 2')
     >>> equivalent(r"11\sqrt{5}+11", r"11(1+\sqrt5)"), equivalent("50%", "0.5")
     (True, False)
     """
@@ -126,10 +126,12 @@ def _structure_key(text: str, depth: int) -> str | None:
         if len(keys) == 1 and opening + closing in ("()", "[]"):
             return keys[0]
     if r"\pm" in text and text.count(r"\pm") <= _MAX_SIGNED:
-        return set_key(
-            _keys([strip_label(text).replace(r"\pm", sign).replace(r"\mp", "-+"[sign == "-"]) for sign in "+-"], depth)
-        )
+        return set_key(_keys([_signed(strip_label(text), *signs) for signs in ("+-", "-+")], depth))
     return None
+
+
+def _signed(text: str, upper: str, lower: str) -> str:
+    return text.replace(r"\pm", upper).replace(r"\mp", lower)
 
 
 def _keys(parts: list[str], depth: int) -> list[str]:

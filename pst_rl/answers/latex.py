@@ -168,7 +168,7 @@ def split_separated(text: str, *, only: str | None = None) -> tuple[list[str], s
 def unboxed(text: str) -> str:
     r"""What is in the boxes of a text: of all that stand in one list, else of the last; the text if it has none.
 
-    >>> unboxed(r"so $x = \boxed{\frac{1}{3}}$."), unboxed(r"\boxed{1} and \boxed{2}"), unboxed(r"\boxed{1} no no \boxed{2}")
+    >>> unboxed(r"so $\boxed{\frac{1}{3}}$."), unboxed(r"\boxed{1} and \boxed{2}"), unboxed(r"\boxed{1} no \boxed{2}")
     ('\\frac{1}{3}', '1, 2', '2')
     """
     contents: list[str] = []

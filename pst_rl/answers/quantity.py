@@ -93,7 +93,7 @@ def remarked_quantity(text: str) -> Fraction | None:
 
     >>> remarked_quantity("36 dollars for 18 eggs"), remarked_quantity("42 (see step 3)")
     (Fraction(36, 1), Fraction(42, 1))
-    >>> [remarked_quantity(text) for text in ("5 feet 7 inches", "36 per 2 days", "3 out of 10", "3 at 4% and 5 at 6%")]
+    >>> [remarked_quantity(text) for text in ("5 feet 7 inches", "36 per 2 days", "3 out of 10", "3 at 4% and 5")]
     [None, None, None, None]
     """
     value, found = described_quantity(text), leading_quantity(text)

@@ -121,8 +121,8 @@ def _powers_fit(text: str) -> bool:
 def name_roman_units(text: str) -> str:
     r"""Write one-letter units in roman type as words, before fonts are dropped: `\sqrt2 \text{ m}`, `144{m}^3`.
 
-    >>> name_roman_units(r"\sqrt{2}\ \mathrm{m}"), name_roman_units(r"2\mathrm{e}"), name_roman_units(r"20^\circ \text{C}")
-    ('\\sqrt{2} metres', '2\\mathrm{e}', '20^\\circ celsius')
+    >>> [name_roman_units(text) for text in (r"\sqrt{2}\ \mathrm{m}", r"2\mathrm{e}", r"20^\circ \text{C}")]
+    ['\\sqrt{2} metres', '2\\mathrm{e}', '20^\\circ celsius']
     """
 
     def named(match: re.Match[str]) -> str:
@@ -141,8 +141,8 @@ def without_unit(text: str) -> str | None:
 
     >>> without_unit(r"9\pi square units"), without_unit(r"12\pi cm^2"), without_unit("x^2 + 3x where x is real")
     ('9\\pi', '12\\pi', 'x^2 + 3x')
-    >>> without_unit("n even"), without_unit(r"\frac{\sqrt{3}}{2} s"), without_unit("2 pi"), without_unit("42 (see step 3)")
-    (None, None, None, '42')
+    >>> [without_unit(text) for text in ("n even", r"\frac{\sqrt{3}}{2} s", "2 pi", "42 (see step 3)")]
+    [None, None, None, '42']
     """
     if (remark := _REMARK.search(text)) and remark.start():
         return text[: remark.start()]
@@ -178,10 +178,7 @@ def measure(text: str) -> Fraction | None:
     parts = list(_MEASURED.finditer(text)) if len(text) < 80 else []
     if len(parts) < 2 or "".join(part[0] for part in parts) != text:
         return None
-    sizes = [_MEASURE_OF.get(part[2].lower()) or _MEASURE_OF.get(part[2].lower().rstrip("s")) for part in parts]
-    sizes = [
-        size or _MEASURE_OF.get(part[2].lower().removesuffix("es")) for size, part in zip(sizes, parts, strict=True)
-    ]
+    sizes = [_size(part[2].lower()) for part in parts]
     if None in sizes or len({kind for kind, _ in sizes}) > 1:
         return None
     steps = [size for _, size in sizes]
@@ -190,8 +187,14 @@ def measure(text: str) -> Fraction | None:
     return sum(Fraction(part[1]) * step for part, step in zip(parts, steps, strict=True)) / steps[0]
 
 
+def _size(name: str) -> tuple[int, int] | None:
+    """Which measure a unit belongs to, and its size in that: "hours", "hour" and "inches" alike."""
+    singular = (name, name.removesuffix("s"), name.removesuffix("es"))
+    return next((_MEASURE_OF[form] for form in singular if form in _MEASURE_OF), None)
+
+
 def clock(text: str) -> str | None:
-    """Key of a time of day with its half: "4:30 pm" for "4:30 P.M.", "11:00 am" for "11 AM"; also "20:34" for "20:34:00".
+    """Key of a time of day that names its half, or its seconds; None for anything else.
 
     >>> clock("4:30 p.m."), clock("11 AM"), clock("20:34:00"), clock("2:30"), clock("11")
     ('4:30 pm', '11:00 am', '20:34', None, None)
