@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from pst_rl.answers.expression import NotAnExpression, evaluate
 from pst_rl.answers.fingerprint import fingerprint, value_key
-from pst_rl.answers.labels import EQUALS, MATRIX, is_value, strip_label
+from pst_rl.answers.labels import EQUALS, MATRIX, RATIO, is_value, strip_label
 from pst_rl.answers.latex import clean, enclosed, split_list, split_separated, strip_wrappers, unboxed
 from pst_rl.answers.quantity import quantity
 from pst_rl.answers.relations import relation_key
@@ -31,7 +31,7 @@ _WORDS = re.compile(r"[A-Za-z]{2,}(?:[\s'-]+[A-Za-z]+)*")
 _DECIMAL_COMMA = re.compile(r"([-+]?(?:0(?=,[0-9]{2})|[0-9](?=,[0-9]{2}$)|[0-9]+(?=,[0-9]{4}))),([0-9]{2,30})")
 _BASE = re.compile(r"([0-9][0-9A-Fa-f]{0,60})\s*_\s*(?:\{\s*([0-9]{1,2}|[a-z]+)\s*\}|([0-9]{1,2}))")
 _BASES = {word: str(base) for base, word in enumerate("two three four five six seven eight nine ten".split(), 2)}
-_RATIO = re.compile(r"-?[0-9.]{1,30}(?:\s*:\s*-?[0-9.]{1,30}){1,5}")
+_DATE = re.compile(r"[0-9]{1,2}/[0-9]{1,2}/(?:[0-9]{2}|[0-9]{4})|[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _OUT_OF = re.compile(r"([0-9]{1,30}) out of (?:a total of )?([1-9][0-9]{0,29})")
 _FUNCTION = re.compile(r"[A-Za-z](?:_\{?[0-9a-z]\}?)?'{0,2}\s*\([a-z]\)\s*=")  # f(x) = ...
 _MAX_SIGNED = 3  # \pm in one answer
@@ -82,8 +82,8 @@ def _key(text: str, depth: int) -> str:
         _notation_key(text)
         or _structure_key(text, depth)
         or _equation_key(text, depth)
-        or _expression_key(text)
         or _unit_key(text, depth)
+        or _expression_key(text)
         or _plain(text)
     )
 
@@ -96,7 +96,9 @@ def _notation_key(text: str) -> str | None:
         return f"{base[1].upper()}_{sign}"
     if time := clock(text):
         return time
-    if _RATIO.fullmatch(text):
+    if _DATE.fullmatch(text):
+        return text
+    if RATIO.fullmatch(text):
         return "".join(text.split())
     if part := _OUT_OF.fullmatch(text):
         return _key(f"{part[1]}/{part[2]}", 0)

@@ -10,6 +10,7 @@ EQUALS = re.compile(r"(?<![<>!:=\\])=(?!=)")
 MATRIX = re.compile(
     r"\(?\s*\\begin\s*\{([pbvVB]?matrix|smallmatrix|array)\}(?:\s*\{[clr|\s]*\})?(.*)\\end\s*\{\1\}\s*\)?", re.DOTALL
 )
+RATIO = re.compile(r"-?[0-9.]{1,30}(?:\s*:\s*-?[0-9.]{1,30}){1,5}")
 _APPROX = re.compile(r"\\approx(?![A-Za-z])|\\simeq(?![A-Za-z])")
 _SUBSCRIPT = r"(?:_\{?[A-Za-z0-9]+\}?)?"
 # What may stand before "=" as a name: x, P_1, \theta, (Wins, Losses), Volume of 2% acid.  Not 2x or y - 2x.
@@ -21,6 +22,9 @@ _NAME = re.compile(
     r"|[A-Z]{2}|\\frac\s*\{\s*[A-Z]{2}\s*\}\s*\{\s*[A-Z]{2}\s*\}|\|[A-Z]{2}\||[a-z]\\angle\s*[A-Z]{1,3}"
     rf"|[A-Za-z]{{1,2}}{_SUBSCRIPT}(?:\s*:\s*[A-Za-z]{{1,2}}{_SUBSCRIPT}){{1,3}}"
 )
+_FUNCTION = re.compile(
+    r"\\?(?:arc)?(?:sin|cos|tan|cot|sec|csc|log|ln|exp)h?(?![a-z])|\\sqrt"
+)  # \cos x = 1/2 does not name 1/2
 _ARITHMETIC = re.compile(r"[0-9\s.+\-*/()$%]+")
 _PREFIX = re.compile(
     r"\\?[A-Za-z]+(?:_\{?[A-Za-z0-9]\}?)?\s*\\in(?![A-Za-z])\s*"  # x \in
@@ -76,7 +80,7 @@ def _named(text: str) -> tuple[str, str] | None:
         return None
     if not first or all(map(_ARITHMETIC.fullmatch, sides[:-1])):
         return "", last
-    if not _NAME.fullmatch(first):
+    if not _NAME.fullmatch(first) or _FUNCTION.match(first):
         return None
     if len(sides) > 2 and (any(len(split_list(side)) > 1 for side in sides[:-1]) or not is_value(last)):
         return None
@@ -85,7 +89,12 @@ def _named(text: str) -> tuple[str, str] | None:
 
 def is_value(text: str) -> bool:
     """Whether text stands for numbers: a quantity, a constant, a list of these, a matrix or an interval."""
-    if quantity(text) is not None or MATRIX.fullmatch(text) or text in (r"\infty", r"-\infty", r"\emptyset"):
+    if (
+        quantity(text) is not None
+        or MATRIX.fullmatch(text)
+        or RATIO.fullmatch(text)
+        or text in (r"\infty", r"-\infty", r"\emptyset")
+    ):
         return True
     group = enclosed(text)
     parts = split_list(group[1] if group else text)

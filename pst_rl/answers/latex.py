@@ -59,6 +59,7 @@ _SPELLINGS = tuple(
         (r"(?<!\\)\\lbrace(?![A-Za-z])", r"\\{"),
         (r"(?<!\\)\\rbrace(?![A-Za-z])", r"\\}"),
         (r"(?<!\\)\\varnothing(?![A-Za-z])", r"\\emptyset "),
+        (r"(?<!\\)\\\{\s?\\\}", r"\\emptyset "),
         (r"\+\s?\\infty(?![A-Za-z])", r"\\infty "),
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
     )

@@ -31,13 +31,14 @@ def set_key(keys: list[str]) -> str:
     unique = set(keys)
     if len(unique) == 1:
         return next(iter(unique))
-    values = {key: _real(key) for key in unique}
+    values = {key: real_value(key) for key in unique}
     if all(value is not None for value in values.values()):
         return ", ".join(sorted(unique, key=lambda key: (values[key], key)))
     return "{" + ", ".join(sorted(unique)) + "}"
 
 
-def _real(key: str) -> Fraction | None:
+def real_value(key: str) -> Fraction | None:
+    """Value of the key of a real number, of an irrational one to nine digits; None for other keys."""
     if _RATIONAL.fullmatch(key):
         return Fraction(key)
     match = _REAL.fullmatch(key)

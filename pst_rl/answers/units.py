@@ -11,7 +11,7 @@ SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "bil
 _WORD = re.compile(r"[A-Za-z']+")
 _LENGTHS = frozenset("mm cm dm m km in ft yd mi".split())
 _SYMBOLS = _LENGTHS | frozenset(
-    "g kg mg lb lbs oz l L ml mL cl dl s ms h hr hrs min sec gb mb kb GB MB KB am pm st nd rd th ha "
+    "g kg mg lb lbs oz l L ml mL cl dl s ms h hr hrs min sec gb mb kb GB MB KB st nd rd th ha "
     "eV keV MeV GeV kJ MJ kW MW kWh mW mV kV mA kN Pa kPa MPa Hz kHz MHz GHz mol rad kcal cal dB nm pm sq cu amu "
     "kmh mph kph rpm Nm pct".split()
 )
@@ -20,7 +20,8 @@ _PREPOSITIONS = frozenset("at of in on by to is for".split())
 _NOT_UNITS = frozenset(  # words that change the value
     "pi sqrt sin cos tan cot sec csc log ln exp mod inf infinity squared cubed half halves third thirds quarter "
     "quarters fourth fourths fifth fifths sixth sixths eighth eighths tenth tenths hundredths thousandths plus minus "
-    "times or to not more less fewer".split()
+    "times or to not more less fewer below north south east west january february march april may june july august "
+    "september october november december".split()
 )
 _NOT_AFTER_EXPRESSIONS = _NOT_UNITS | frozenset(
     "is are if when for and with where even odd integer real positive negative alpha beta gamma delta theta lambda mu "
@@ -31,7 +32,7 @@ _UNIT = re.compile(
     r"\s*%?(?:\^\{?\s*(?:st|nd|rd|th)\s*\}?"
     r"|(?:(?:\s*(?=[A-Za-z])|\s+(?=\())(?:[\s/().,%]|[A-Za-z'](?:-(?=[A-Za-z]))?|\^\{?[23]\}?)*)?)\s*"
 )
-_POWERED = re.compile(r"([A-Za-z]+)\s*\^")
+_POWERED = re.compile(r"(?<![A-Za-z/])([A-Za-z]+)\s*\^")
 _TOKEN = re.compile(r"[(/]?([A-Za-z]+(?:[-/][A-Za-z]+)*)(?:\^\{?(?:-1|-2|2|3)\}?)?\)?[.,]?")
 # What stands before a roman unit: a digit, a letter, a closing bracket, and perhaps blanks.
 _ROMAN = re.compile(
@@ -165,8 +166,9 @@ def _is_unit_token(token: str) -> bool:
 
 
 def _is_unit_start(token: str) -> bool:
-    name = re.split("[-/]", _TOKEN.fullmatch(token)[1])[0]
-    return len(name) >= 3 or (len(name) == 2 and name in _SYMBOLS)
+    first, *others = re.split("[-/]", _TOKEN.fullmatch(token)[1])
+    compound = bool(others) and _SYMBOLS.issuperset([first, *others])  # m/s
+    return len(first) >= 3 or compound or (len(first) == 2 and first in _SYMBOLS)
 
 
 def measure(text: str) -> Fraction | None:
