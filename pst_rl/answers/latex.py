@@ -68,7 +68,7 @@ _DOUBLED = re.compile(r"\\\\(?=[A-Za-z\\])")  # a backslash escaped once too oft
 
 # Pure layout: \left, \quad, \, \! and the like.  (?<!\\) keeps the matrix row break \\ whole.
 _LAYOUT = re.compile(
-    r"(?<!\\)\\(?:(?:left|right|displaystyle|textstyle|bigl|bigr|Bigl|Bigr|big|Big|quad|qquad)(?![A-Za-z])|[,;:> ])"
+    r"(?<!\\)\\(?:(?:left|right|displaystyle|textstyle|bigl|bigr|Bigl|Bigr|big|Big)(?![A-Za-z])|q?quad|[,;:> ])"
 )
 _THIN = re.compile(r"(?<!\\)\\!\s*")  # 11,\! 111 -> 11,111
 _TEXT = re.compile(
@@ -103,7 +103,9 @@ def clean(text: str) -> str:
     """
     text = _ESCAPED.sub(r"\1", text).translate(_LOOKALIKES)
     text = _SUPERSCRIPT.sub(lambda match: "^{" + match[0].translate(_SUPERSCRIPTS) + "}", text)
-    if r"\\" in text and (r"\\begin" in text or r"\begin" not in text):
+    if r"\\begin" in text:
+        text = text.replace(r"\\", "\\")
+    elif r"\\" in text and r"\begin" not in text:
         text = _DOUBLED.sub(r"\\", text)
     if "\\" in text:
         text = _THIN.sub("", text)

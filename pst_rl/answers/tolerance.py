@@ -27,7 +27,7 @@ def is_close(answer: str, value: Fraction, gold: str, right: Fraction, *, exact:
     if error == 0:
         return True
     written, rounded = _DECIMAL.match(answer), _DECIMAL.match(gold)
-    if right.denominator == 1 and not rounded:
+    if right.denominator == 1:
         return exact and value.denominator != 1 and error <= Fraction(1, 100)
     size = abs(right)
     if rounded and error <= max(min(Fraction(1, 100), size / 100), size / 1000):
