@@ -26,7 +26,7 @@ def is_close(answer: str, value: Fraction, gold: str, right: Fraction, *, exact:
     error = abs(value - right)
     if error == 0:
         return True
-    written, rounded = _DECIMAL.match(answer), _DECIMAL.match(gold)
+    written, rounded = _decimal(answer, value), _decimal(gold, right)
     if right.denominator == 1:
         return exact and value.denominator != 1 and error <= Fraction(1, 100)
     size = abs(right)
@@ -35,6 +35,12 @@ def is_close(answer: str, value: Fraction, gold: str, right: Fraction, *, exact:
     if rounded and not written and _digits(rounded) >= _MIN_DIGITS:
         return error <= Fraction(51, 100) * _place(rounded)
     return bool(written and not rounded and _digits(written) >= _MIN_DIGITS and error < _place(written))
+
+
+def _decimal(text: str, value: Fraction) -> re.Match[str] | None:
+    """The decimal that is the whole of a value, and not a factor of it ("9.98 x 10^-25") or a multiple."""
+    match = _DECIMAL.match(text)
+    return match if match and Fraction(match[0]) == value else None
 
 
 def _digits(match: re.Match[str]) -> int:
