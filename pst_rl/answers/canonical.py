@@ -23,7 +23,7 @@ _MAX_CLEAN = 20_000  # even longer ones as they are
 _MAX_DEPTH = 6  # lists within lists
 # B, (B), (b), (B) text, B. text, B) 5; not "(A) and (B)", nor the variables b and (x)
 _CHOICE = re.compile(
-    r"\(?([A-Z])\)?[.:)]?|\(([a-f])\)|\(([A-Za-f])\)\s*(?![A-Za-z]\b|and\b|or\b)[\w\\\[$].*|([A-Z])[.)]\s+\w.*",
+    r"\(?([A-Z])\)?[.:)]?|\(([a-f])\)|\(([A-Za-f])\)\s+(?![A-Za-z]\b|and\b|or\b|\\c[au]p)[\w\\\[$].*|([A-Z])[.)]\s+\w.*",
     re.DOTALL,
 )
 _ANOTHER_CHOICE = re.compile(r"\([A-Z]\)|(?<![A-Za-z(])[A-Z][.)]\s")
@@ -117,7 +117,7 @@ def _structure_key(text: str, depth: int) -> str | None:
         return r" \cup ".join(sorted(_keys(parts, depth)))
     parts, separators = split_separated(text)
     if len(parts) > 1:
-        return list_key(parts, separators, lambda part: _key(part, depth + 1))
+        return list_key(parts, separators, lambda part: next(iter(_keys([part], depth)), ""))
     if group := enclosed(text):
         opening, inside, closing = group
         keys = _keys(split_list(inside), depth)
@@ -137,7 +137,13 @@ def _signed(text: str, upper: str, lower: str) -> str:
 
 
 def _keys(parts: list[str], depth: int) -> list[str]:
-    return [key for part in parts if (key := _key(part, depth + 1))]
+    """Keys of parts; a list within a list keeps braces, so that {{1, 2}, 3} is not {1, 2, 3}."""
+    keys = ((part, _key(part, depth + 1)) for part in parts)
+    return ["{" + key + "}" if ", " in key and _is_open(part, key) else key for part, key in keys if key]
+
+
+def _is_open(part: str, key: str) -> bool:
+    return r"\pm" not in part and len(split_list(key)) > 1
 
 
 def _equation_key(text: str, depth: int) -> str | None:

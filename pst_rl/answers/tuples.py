@@ -5,7 +5,7 @@ r"""Keys of lists, tuples and sets: where order matters it is kept, where it doe
 | "3, 4", "3 and 4" | first and second unknown | `3, 4` |
 | "x = 3, y = 4", "y = 4, x = 3" | by variable | `3, 4` |
 | "W = 116, L = 46" | by name, which the key keeps: unnamed, nobody knows which is first | `l=46, w=116` |
-| `\{4, 3\}`, "4 or 3", "x = 4, x = 3" | none; a set of numbers is its ascending list | `3, 4` |
+| `\{4, 3\}`, "4 or 3", "x = 4, 3", "x = 4, x = 3" | none; a set of numbers is its ascending list | `3, 4` |
 | "(7, 11), (11, 7)" | none: several points | `{(11, 7), (7, 11)}` |
 """
 
@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
-from pst_rl.answers.labels import named_value, strip_label
+from pst_rl.answers.labels import named_value
 
 Key = Callable[[str], str]
 
@@ -55,7 +55,10 @@ def list_key(parts: list[str], separators: set[str], key: Key) -> str:
             f"{found[0]}={key(found[1])}" if found else key(part) for found, part in zip(named, parts, strict=True)
         ]
         return ", ".join(keys)
-    keys = [found for part in parts if (found := key(strip_label(part) if named[0] and part is parts[0] else part))]
+    first = named[0][1] if named[0] else parts[0]
+    keys = [found for part in (first, *parts[1:]) if (found := key(part))]
+    if named[0] and len(named[0][0]) == 1 and None not in map(real_value, keys):
+        return set_key(keys)  # x = 5, 1
     if (separators == {"or"} or separators == {",", "or"} or _all_grouped(keys)) and len(keys) > 1:
         return set_key(keys)
     return ", ".join(keys)

@@ -20,7 +20,8 @@ _PREPOSITIONS = frozenset("at of in on by to is for".split())
 _NOT_UNITS = frozenset(  # words that change the value
     "pi sqrt sin cos tan cot sec csc log ln exp mod inf infinity squared cubed half halves third thirds quarter "
     "quarters fourth fourths fifth fifths sixth sixths eighth eighths tenth tenths hundredths thousandths plus minus "
-    "times or to not more less fewer below north south east west january february march april may june july august "
+    "times or to not more less fewer below up down right clockwise counterclockwise ago before after loss decrease "
+    "north south east west january february march april may june july august "
     "september october november december".split()
 )
 _NOT_AFTER_EXPRESSIONS = _NOT_UNITS | frozenset(
