@@ -8,7 +8,7 @@ from typing import Literal
 
 from pst_rl.answers.canonical import canonical_key
 from pst_rl.answers.extract import Answer, Style, answer_parts, find_answer
-from pst_rl.answers.labels import named_value, strip_label
+from pst_rl.answers.labels import MATRIX, named_value, strip_label
 from pst_rl.answers.latex import clean, enclosed, split_list
 from pst_rl.answers.quantity import described_quantity, remarked_quantity
 from pst_rl.answers.symbolic import symbolically_equal
@@ -188,6 +188,8 @@ def _parts(text: str) -> tuple[str, list[str]] | None:
     (('(]', ['1', '2']), ('', ['1', '2']), ('{}', ['1', '2']), None)
     """
     cleaned = clean(text)
+    if (matrix := MATRIX.fullmatch(strip_label(cleaned))) and "&" not in matrix[2]:  # a column vector
+        return "||", [row.strip() for row in matrix[2].split(r"\\") if row.strip()]
     group = enclosed(strip_label(cleaned) if not named_list(cleaned) else cleaned)
     parts = split_list(group[1] if group else cleaned)
     if len(parts) < 2 and not (group and parts and group[0] != "("):
@@ -225,7 +227,7 @@ def _same_list(
     own, parts = found
     if brackets in ("", "{}") and not ordered:
         return _same_parts(parts, golds, read, depth)
-    if own and own != brackets and not (ordered and brackets == ""):
+    if own and own != brackets and "||" not in (own, brackets) and not (ordered and brackets == ""):
         return False
     return _same_order(parts, golds, read, depth)
 
