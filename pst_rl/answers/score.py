@@ -9,7 +9,7 @@ from typing import Literal
 from pst_rl.answers.canonical import canonical_key
 from pst_rl.answers.extract import Answer, Style, answer_parts, find_answer
 from pst_rl.answers.labels import MATRIX, named_value, strip_label
-from pst_rl.answers.latex import clean, enclosed, split_list
+from pst_rl.answers.latex import clean, enclosed, split_list, unboxed
 from pst_rl.answers.quantity import described_quantity, remarked_quantity
 from pst_rl.answers.symbolic import symbolically_equal
 from pst_rl.answers.tolerance import is_close
@@ -67,7 +67,7 @@ def is_correct(
     if not golds:
         raise ValueError("no gold answer: give a string, a number or a non-empty list of solutions")
     answer = response if isinstance(response, Answer) else find_answer(response, style)
-    return answer is not None and _METRICS[metric](answer.text[:_MAX_ANSWER], golds)
+    return answer is not None and _METRICS[metric](unboxed(answer.text[:_MAX_ANSWER]), golds)
 
 
 def _gold_text(gold: Gold) -> str:
