@@ -243,7 +243,8 @@ def child(arguments: list[str]) -> None:
     except ImportError:
         raise SystemExit("error: the guided run needs atheris: pip install atheris") from None
 
-    names = "canonical expression extract fingerprint labels latex quantity relations score symbolic tolerance tuples units"
+    names = "canonical expression extract fingerprint labels latex quantity relations score symbolic tolerance tuples "
+    names += "units"
     from pst_rl import answers
 
     for name in names.split():
