@@ -19,7 +19,7 @@ class Judged:
     correct: bool
 
 
-def judge(text: str, gold: Any, *, style: str = "auto", metric: str = "first", finished: bool = True) -> Judged:
+def judge(text: str, gold: Any, *, style: str = "auto", metric: str = "whole", finished: bool = True) -> Judged:
     """Reads and scores a response as `pst_rl.answers.is_correct` does; one that was cut off has no answer."""
     answer = find_answer(text, style) if finished else None
     if answer is None:

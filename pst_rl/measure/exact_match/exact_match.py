@@ -16,7 +16,7 @@ _INPUTS = """
 Args:
     predictions: the whole text of each response.
     references: the gold of each question, as text or as a list of texts where a question has several solutions.
-    metric: "first" compares the first quantity asked for, "set" asks for all solutions.
+    metric: "whole" compares the whole answer, "first" the first quantity asked for, "set" asks for all solutions.
     style: how the answer is written in a response; "auto" tries every style.
 
 Returns:
@@ -40,7 +40,7 @@ class ExactMatch(evaluate.Metric):
         self,
         predictions: list[str],
         references: list[str] | list[list[str]],
-        metric: str = "first",
+        metric: str = "whole",
         style: str = "auto",
     ) -> dict[str, Any]:
         answers = [find_answer(text, style) for text in predictions]

@@ -17,7 +17,7 @@ Args:
     predictions: for each question the texts of its n samples.
     references: the gold of each question, as text or as a list of texts where a question has several solutions.
     k: how many samples; one number, or several.
-    metric: "first" compares the first quantity asked for, "set" asks for all solutions.
+    metric: "whole" compares the whole answer, "first" the first quantity asked for, "set" asks for all solutions.
     style: how the answer is written in a response; "auto" tries every style.
 
 Returns:
@@ -40,7 +40,7 @@ class PassAtK(evaluate.Metric):
         predictions: list[list[str]],
         references: list[str] | list[list[str]],
         k: int | list[int] = 1,
-        metric: str = "first",
+        metric: str = "whole",
         style: str = "auto",
     ) -> dict[str, Any]:
         right = [
