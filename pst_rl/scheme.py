@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -84,6 +85,25 @@ def find_discussion(providers: Mapping[str, Callable]) -> Discussion | None:
     if len(found) > 1:
         raise ValueError(f"Only one reward provider may declare a discussion, but {', '.join(found)} all do.")
     return next(iter(found.values()), None)
+
+
+def ask_provider(name: str, provider: Callable, group: Group, seed: int) -> tuple[Rewards, dict[str, str]]:
+    """One provider's checked rewards, and the peers left out for a reward that is not finite, with the reason.
+
+    Raises:
+        RuntimeError: The provider failed.
+        TypeError, ValueError: It returned what it must not, see [`check_rewards`].
+    """
+    group = replace(group, rng=random.Random(f"{name}/{seed}/{group.block}"))
+    try:
+        reward = provider(group)
+    except Exception as error:
+        raise RuntimeError(
+            f"The reward provider {name!r} failed at step {group.step}: {type(error).__name__}: {error}"
+        ) from error
+    reward, broken = leave_out_broken_peers(name, reward, group)
+    check_rewards(name, reward, group)
+    return reward, broken
 
 
 def check_rewards(name: str, reward: Rewards, group: Group) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pst_rl.records import Group, LocalRows, Rollout
+from pst_rl.stages.gather import gather_responses, with_turns
 
 if TYPE_CHECKING:
     from pst_rl.config import PSTConfig
@@ -34,6 +35,19 @@ class RolloutContext:
     rollouts: list[Rollout]
     group: Group
     local: LocalRows
+
+
+def with_views(views: Sequence[View], context: RolloutContext) -> Group:
+    """The group with what the views answered, by their names."""
+    answered = {view.name: checked(view, view.respond(context), context) for view in views}
+    chains = context.local.chains
+    return replace(context.group, views={name: gather_responses(rows, chains) for name, rows in answered.items()})
+
+
+def with_discussion(discussion: Discussion, context: RolloutContext) -> tuple[Group, list[Rollout]]:
+    """The group with the later turns of a discussion, and this process's rollouts that hold them."""
+    rollouts = checked(discussion, discussion.respond(context), context)
+    return with_turns(context.group, gather_responses(rollouts, context.local.chains)), rollouts
 
 
 def checked(part: View | Discussion, rollouts: list[Rollout], context: RolloutContext) -> list[Rollout]:

@@ -117,6 +117,11 @@ class PeerTrainer(GRPOTrainer, PromptReader):
 
     # ---- answering ----
 
+    def begin_batch(self) -> None:
+        """Forgets the keys, values and token counts of the last generation batch."""
+        self.tokens.clear()
+        self.live.clear()
+
     def answer(self, prompts: list[Prompt], greedy: bool = False) -> Rollout:
         """Answers each prompt once through TRL's generation back end. Answers are not parsed yet."""
         return self.complete(prompts, [self.prompt_ids(prompt) for prompt in prompts], greedy)
