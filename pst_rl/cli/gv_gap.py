@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from pst_rl.cli.eval import Questions, progress, quiet
 
 if TYPE_CHECKING:
-    from pst_rl.benchmarks.model import LanguageModel
+    from pst_rl.benchmarks.benchmark import Benchmark
+    from pst_rl.benchmarks.cache import Cache
+    from pst_rl.benchmarks.gv_gap import Samples
+    from pst_rl.benchmarks.items import Item
+    from pst_rl.benchmarks.model import Decoding, LanguageModel
     from pst_rl.benchmarks.verifiers import Verifier
+    from pst_rl.measure.verification import Threshold
 
 JUDGED = ("true_false", "likelihood", "likelihood_sum")
+SETTINGS = ("samples", "temperature", "top_p", "seed", "parse_truncated", "threshold", "quantile", "scope")
 
 
 @dataclass
@@ -54,7 +60,6 @@ class GVGap(Questions):
             FileNotFoundError, ValueError: For anything that does not fit, before a model is loaded where it can be.
         """
         from pst_rl.benchmarks.cache import Cache
-        from pst_rl.benchmarks.gv_gap import draw_samples, gap_scores, score_samples
         from pst_rl.benchmarks.peer_set import find_peers
         from pst_rl.benchmarks.prompts import load_prompt
         from pst_rl.benchmarks.results import change_table, compare, gap_table
@@ -84,42 +89,18 @@ class GVGap(Questions):
         models = {name: self.load_model(name, path) for name, path in peers.items()}
         same = judges == peers
         judging = models if same else {name: self.load_model(name, path) for name, path in judges.items()}
-        scoring_name, scoring = next(iter(benchmark.scorings.items()))
         decoding = self.decoding(benchmark, greedy=False)
+        drawn = self._draw(models, benchmark, items, decoding, cache)
         scores: dict[str, Any] = {}
-        with progress(len(models) * len(items) * self.samples) as report:
-            drawn = {
-                name: draw_samples(
-                    model,
-                    items,
-                    scoring,
-                    decoding,
-                    cache,
-                    samples=self.samples,
-                    batch_size=self.batch_size,
-                    parse_truncated=self.parse_truncated,
-                    report=report,
-                )
-                for name, model in models.items()
-            }
         for verifier in self.verifiers:
             for label, panels in self._panels(verifier, trained, judging, list(peers), prompt).items():
-                with progress(sum(map(len, panels.values())) * len(items) * self.samples) as report:
-                    scores[label] = {
-                        name: gap_scores(
-                            drawn[name],
-                            score_samples(panel, drawn[name], cache, self.batch_size, report),
-                            threshold,
-                        )
-                        for name, panel in panels.items()
-                    }
-        names = ("samples", "temperature", "top_p", "seed", "parse_truncated", "threshold", "quantile", "scope")
+                scores[label] = self._score(panels, drawn, threshold, cache)
         results = known | {
-            "scoring": scoring_name,
+            "scoring": next(iter(benchmark.scorings)),
             "peers": {n: {"model": peers[n], "digest": m.digest} for n, m in models.items()},
             "judges": {n: {"model": judges[n], "digest": m.digest} for n, m in judging.items()},
             "judge_prompt": {"name": prompt.name, "digest": prompt.digest},
-            "settings": {name: getattr(self, name) for name in names}
+            "settings": {name: getattr(self, name) for name in SETTINGS}
             | {"quantile": threshold.quantile, "max_new_tokens": decoding.max_new_tokens},
             "scores": scores,
         }
@@ -136,7 +117,55 @@ class GVGap(Questions):
         if not self.verifiers or not self.judges:
             raise ValueError("Name at least one of --verifiers and of --judges.")
 
-    def _threshold(self):
+    def _draw(
+        self,
+        models: Mapping[str, LanguageModel],
+        benchmark: Benchmark,
+        items: Sequence[Item],
+        decoding: Decoding,
+        cache: Cache,
+    ) -> dict[str, Samples]:
+        """The samples of each peer, judged by the first of the benchmark's scorings."""
+        from pst_rl.benchmarks.gv_gap import draw_samples
+
+        scoring = next(iter(benchmark.scorings.values()))
+        with progress(len(models) * len(items) * self.samples) as report:
+            return {
+                name: draw_samples(
+                    model,
+                    items,
+                    scoring,
+                    decoding,
+                    cache,
+                    samples=self.samples,
+                    batch_size=self.batch_size,
+                    parse_truncated=self.parse_truncated,
+                    report=report,
+                )
+                for name, model in models.items()
+            }
+
+    def _score(
+        self,
+        panels: Mapping[str, Sequence[Verifier]],
+        drawn: Mapping[str, Samples],
+        threshold: Threshold,
+        cache: Cache,
+    ) -> dict[str, Any]:
+        """The gaps of each peer, by its panel of verifiers."""
+        from pst_rl.benchmarks.gv_gap import gap_scores, score_samples
+
+        with progress(
+            sum(len(panel) * len(drawn[name].cases) for name, panel in panels.items()) * self.samples
+        ) as report:
+            return {
+                name: gap_scores(
+                    drawn[name], score_samples(panel, drawn[name], cache, self.batch_size, report), threshold
+                )
+                for name, panel in panels.items()
+            }
+
+    def _threshold(self) -> Threshold:
         from pst_rl.measure.verification import Threshold
 
         quantile = 0.8 if self.quantile is None and self.threshold is None else self.quantile

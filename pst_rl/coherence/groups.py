@@ -1,9 +1,20 @@
-"""Groups of claims: how they are named, and the rules that hold within them."""
+"""Groups of claims: how they are named, and the rules that hold within them.
+
+| rule | labels of a group |
+|---|---|
+| `one_answer` | equal answers have equal labels, different ones are not both true |
+| `at_most_one`, `exactly_one` | so many are true |
+| `all_equal` | all the same |
+| `antisymmetric` | the two of a pair differ |
+
+A group of one has no rule. Source: the rules are ICM's (arXiv 2506.10139), but for `exactly_one`. That groups are the
+question's by default, and how claims are normalised, is our choice.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any, Literal
 
@@ -21,7 +32,7 @@ INPUTS_ONLY = (
 class InputRow(Mapping):
     """A row without its label columns; asking for one of those is refused, with the reason."""
 
-    def __init__(self, row: Mapping[str, Any], apart: set[str]):
+    def __init__(self, row: Mapping[str, Any], apart: Collection[str]):
         self._row, self._apart = row, apart
 
     def __getitem__(self, column: str) -> Any:
