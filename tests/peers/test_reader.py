@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
+from families import FAMILIES, build_tokenizer, random_model
 from helpers import chat, reader
 from jinja2.exceptions import TemplateError
-from test_chat_templates import FAMILIES, SYSTEM, build_tokenizer, random_model
 
 import pst_rl
 from pst_rl.benchmarks.model import LanguageModel
@@ -18,7 +18,7 @@ from pst_rl.scoring.juror import Juror
 
 PROMPTS = [
     chat("What is 3+4?"),
-    [SYSTEM, *chat("What is 3+4?")],
+    [{"role": "system", "content": "Be brief."}, *chat("What is 3+4?")],
     [*chat("3+4?"), {"role": "assistant", "content": "7"}, *chat("Sure?")],
     "Q: What is 3+4?\nA:",
 ]

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from attacks import TOKENS, WIDE
 from datasets import Dataset
+from families import FAMILIES, build_tokenizer, random_model
 from helpers import chat, group, response
-from test_chat_templates import FAMILIES, build_tokenizer, random_model
-from test_hostile import TOKENS
 
 from pst_rl.aggregation.joint_likelihood import JointLikelihood
 from pst_rl.answers import Answer
@@ -43,7 +43,6 @@ from pst_rl.stages.update import target_ids
 QUESTION = "What is 3+4?"
 OWN = "@@turn"  # a control token that only these readers' tokenizers know
 ROTATED = ((0, 1, 2), (1, 2, 0), (2, 0, 1))  # so that every family reads
-WIDE = str.maketrans({chr(c): chr(c + 0xFEE0) for c in range(0x21, 0x7F)})
 
 
 def attacks():
