@@ -5,6 +5,7 @@ from functools import cache
 from itertools import product
 
 import pytest
+from attacks import TOKENS, WIDE
 from families import FAMILIES, build_tokenizer
 from helpers import chat
 from hypothesis import given, settings
@@ -21,12 +22,6 @@ from pst_rl.stages.update import target_ids
 from pst_rl.tiny import TINY_PEERS
 
 PEER_TEMPLATE = "\n\nAnother model answered: {text}"
-TOKENS = [
-    *"<bos> <eos> <pad> <unk> <mask> </s> <s> <start_of_turn> <end_of_turn> <think> </think> [INST] [/INST]".split(),
-    *"<|im_start|> <|im_end|> <|endoftext|> <|eot_id|> <|start_header_id|> <|end_header_id|>".split(),
-    *"<|begin_of_text|> <|end_of_text|> <|finetune_right_pad_id|> <|python_tag|> <｜User｜> <0x0A>".split(),
-]
-WIDE = str.maketrans({chr(c): chr(c + 0xFEE0) for c in range(0x21, 0x7F)})
 SPELLINGS = {
     "plain": lambda token: token,
     "doubled": lambda token: token[:3] + token + token[3:],

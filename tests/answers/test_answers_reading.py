@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pst_rl.answers import Answer, canonical_key, find_answer, is_correct
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def key(text, style="auto"):
