@@ -226,7 +226,7 @@ class Mutating:
 
     def _verdict(self, items: list, mutant: Mutant, limit: int) -> bool:
         """Whether the mutant lives: known from an earlier call, or tried now."""
-        tests = "".join((ROOT / "tests" / f"{name}.py").read_text() for name in TESTS[self.module])
+        tests = "".join(path.read_text() for path in test_files(self.module))
         kept = self.out / f"{hashlib.sha256((mutant.source + tests).encode()).hexdigest()[:24]}.json"
         if not kept.is_file():
             kept.write_text(json.dumps(self._forked(items, mutant.source, limit)))
@@ -287,7 +287,7 @@ def main() -> int:
     kept = args.report.with_suffix(".json")
     known = json.loads(kept.read_text()) if kept.is_file() else {}
     for module in args.modules:
-        files = [str(path) for name in TESTS[module] for path in Path("tests").rglob(f"{name}.py")]
+        files = [str(path) for path in test_files(module)]
         planted = chosen = list(mutants(module))
         if args.survivors and known.get(module, {}).get("source") == digest(module):
             lived = [tuple(survivor) for survivor in known[module]["survivors"]]
@@ -310,6 +310,11 @@ def main() -> int:
         kept.write_text(json.dumps(known, indent=1) + "\n")
     args.report.write_text(markdown(known))
     return 0
+
+
+def test_files(module: str) -> list[Path]:
+    """Where the tests that answer for a module are."""
+    return [path for name in TESTS[module] for path in (ROOT / "tests").rglob(f"{name}.py")]
 
 
 def digest(module: str) -> str:
