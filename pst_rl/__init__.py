@@ -28,6 +28,7 @@ _EXPORTS = {
     "Weights": "pst_rl.records",
     "AGGREGATORS": "pst_rl.aggregation",
     "REWARDS": "pst_rl.rewards",
+    "per_sample": "pst_rl.rewards",
     "Query": "pst_rl.queries",
     "Juror": "pst_rl.scoring.juror",
     "SAIERollout": "pst_rl.discussion.saie",

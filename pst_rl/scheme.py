@@ -15,6 +15,7 @@ from pst_rl.discussion.saie import SAIERollout
 from pst_rl.peers.spec import PeerSpec
 from pst_rl.records import Group, Rewards, Target, Targets
 from pst_rl.rewards import REWARDS, RewardProvider, provider_name
+from pst_rl.rewards.base import PerSample
 from pst_rl.stages.compaction import check_compaction
 from pst_rl.stages.reward_mix import RewardMix
 from pst_rl.stages.update import check_discussion
@@ -34,7 +35,8 @@ def make_aggregator(args: PSTConfig) -> Aggregator:
 
 def _build(kind: str, name: str, factory: Callable, options: Mapping[str, Any], args: PSTConfig) -> Any:
     """A scheme's part with its options; a misspelt option is answered with the ones there are, a lacking one named."""
-    parameters = inspect.signature(factory).parameters
+    whole = isinstance(factory, PerSample)  # a provider itself, registered as it is
+    parameters = {} if whole else inspect.signature(factory).parameters
     known = {o: p for o, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     if unknown := sorted(set(options) - set(known)):
         takes = f"it takes {', '.join(known)}" if known else "it takes none"
@@ -44,7 +46,7 @@ def _build(kind: str, name: str, factory: Callable, options: Mapping[str, Any], 
     options = {o: value for o, value in shared.items() if o in known} | dict(options)
     if missing := [o for o, p in known.items() if p.default is p.empty and o not in options]:
         raise ValueError(f"The {kind} {name!r} needs the option {', '.join(missing)}; set it in {kind}_options.")
-    return factory(**options)
+    return factory if whole else factory(**options)
 
 
 def make_providers(providers: Sequence[RewardProvider | str], args: PSTConfig) -> dict[str, Callable]:

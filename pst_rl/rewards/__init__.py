@@ -4,7 +4,7 @@ A provider is a plain callable `provider(group) -> Rewards` over the complete ga
 on the identical group, draws randomness only from `group.rng`, and never generates text itself.
 """
 
-from pst_rl.rewards.base import RewardProvider, Stateful, provider_name
+from pst_rl.rewards.base import RewardProvider, Stateful, per_sample, provider_name
 from pst_rl.rewards.basic import MatchesAggregate, RandomReward, SupervisedGold
 from pst_rl.rewards.confidence import NegativeEntropy, SelfCertainty
 from pst_rl.rewards.correlated_agreement import CorrelatedAgreement
@@ -49,5 +49,6 @@ __all__ = [
     "SupervisedGold",
     "TRLReward",
     "VoteShare",
+    "per_sample",
     "provider_name",
 ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -38,6 +40,93 @@ def provider_name(provider: RewardProvider) -> str:
 def blank(group: Group) -> tuple[torch.Tensor, torch.Tensor]:
     """Zero rewards and an all-False abstention mask, both (P, Q, G)."""
     return torch.zeros(group.shape), torch.zeros(group.shape, dtype=torch.bool)
+
+
+# ---- rewards of one response ----
+
+# What a reward of one response may ask for, and how it is found in a group.
+_ARGUMENTS: dict[str, Callable[[Group, int, int, int], Any]] = {
+    "response": lambda group, p, q, g: group.responses[p][q][g],
+    "target": lambda group, p, q, g: group.targets[p][q][g],
+    "gold": lambda group, p, q, g: group.gold[q],
+    "samples": lambda group, p, q, g: [response for _, _, response in group.pooled(q)],
+    "prompt": lambda group, p, q, g: group.prompts[q],
+    "columns": lambda group, p, q, g: group.columns[q],
+    "peer": lambda group, p, q, g: group.peers[p],
+    "cell": lambda group, p, q, g: (p, q, g),
+    "group": lambda group, p, q, g: group,
+}
+
+
+class PerSample:
+    """The reward provider that [`per_sample`] makes; in logs it has the function's name.
+
+    Attributes:
+        name: The function's name.
+        needs_labels: Whether the function asks for `gold`.
+    """
+
+    def __init__(self, function: Callable[..., float | None]):
+        self.function = function
+        self.name = function.__name__
+        self.wanted = [name for name in inspect.signature(function).parameters if name != "self"]
+        self.needs_labels = "gold" in self.wanted
+        self.__doc__ = function.__doc__
+        if unknown := [name for name in self.wanted if name not in _ARGUMENTS]:
+            raise TypeError(
+                f"The reward {self.name!r} asks for {', '.join(unknown)}, but a reward of one response may only ask "
+                f"for {', '.join(_ARGUMENTS)}."
+            )
+
+    def __get__(self, instance: Any, owner: type | None = None) -> RewardProvider:
+        return self if instance is None else partial(self._score, partial(self.function, instance))
+
+    def __call__(self, group: Group) -> Rewards:
+        return self._score(self.function, group)
+
+    def _score(self, function: Callable[..., float | None], group: Group) -> Rewards:
+        values, abstain = blank(group)
+        for p, q, g, _ in group.cells():
+            found = {name: _ARGUMENTS[name](group, p, q, g) for name in self.wanted}
+            if any(name in found and found[name] is None for name in ("target", "gold")):
+                abstain[p, q, g] = True
+                continue
+            try:
+                reward = function(**found)
+                values[p, q, g] = 0.0 if reward is None else float(reward)
+            except Exception as error:
+                raise RuntimeError(
+                    f"peer {group.peers[p]!r}, question {q}, chain {g}: {type(error).__name__}: {error}"
+                ) from error
+            abstain[p, q, g] = reward is None
+        return Rewards(values, abstain)
+
+
+def per_sample(function: Callable[..., float | None]) -> PerSample:
+    """Makes a reward provider of a function, or of a method, that scores one response.
+
+    >>> @per_sample
+    ... def short(response, target):
+    ...     return -response.length / 100
+    >>> short.name
+    'short'
+
+    The function asks by name for what it needs, and is called for each (peer, question, chain):
+
+    - `response`: the `Response` to score. `samples`: all peers' responses to its question, itself included.
+    - `target`: its `Target`; where the aggregate abstained, so does the reward.
+    - `prompt`, `columns`: the question as in the data set, and its unlabelled columns.
+    - `peer`: the responder's name. `cell`: the indices (p, q, g). `group`: the complete `Group`.
+    - `gold`: the gold answer; where there is none the reward abstains. Runs only with `supervised=True`; a class whose
+      method asks for it sets `needs_labels = True`.
+
+    It returns a number, or `None` to abstain.
+
+    Raises:
+        TypeError: When decorated: a parameter that is none of these.
+        RuntimeError: When called: the function raised, or returned no number. The message names the sample.
+    """
+    return PerSample(function)
 
 
 # ---- rewards that count agreement ----

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Any
 
 from pst_rl.answers import is_correct
-from pst_rl.records import Group, Rewards
-from pst_rl.rewards.base import blank
+from pst_rl.records import Group, Response, Target
+from pst_rl.rewards.base import per_sample
 
 
 class MatchesAggregate:
@@ -16,15 +16,9 @@ class MatchesAggregate:
     With the `majority` aggregator and one peer this is TTRL (arXiv 2504.16084).
     """
 
-    def __call__(self, group: Group) -> Rewards:
-        values, abstain = blank(group)
-        for p, q, g, response in group.cells():
-            target = group.targets[p][q][g]
-            if target is None:
-                abstain[p, q, g] = True
-            else:
-                values[p, q, g] = float(response.key == target.answer.key)
-        return Rewards(values, abstain)
+    @per_sample
+    def __call__(self, response: Response, target: Target) -> float:
+        return float(response.key == target.answer.key)
 
 
 class RandomReward:
@@ -36,23 +30,19 @@ class RandomReward:
 
     name = "random"
 
-    def __call__(self, group: Group) -> Rewards:
-        values, abstain = blank(group)
-        flips = [float(group.rng.random() < 0.5) for _ in range(values.numel())]
-        return Rewards(torch.tensor(flips).view(group.shape), abstain)
+    @per_sample
+    def __call__(self, group: Group) -> float:
+        return float(group.rng.random() < 0.5)
 
 
 class SupervisedGold:
-    """r = 1 if the response is correct by the gold answer, else 0; abstains where a question has no gold answer."""
+    """r = 1 if the response is correct by the gold answer, else 0; abstains where a question has no gold answer.
+
+    Not label-free: refused unless the run says `supervised=True`.
+    """
 
     needs_labels = True
 
-    def __call__(self, group: Group) -> Rewards:
-        values, abstain = blank(group)
-        for p, q, g, response in group.cells():
-            gold = group.gold[q]
-            if gold is None:
-                abstain[p, q, g] = True
-            elif response.answer is not None:
-                values[p, q, g] = float(is_correct(response.answer, gold))
-        return Rewards(values, abstain)
+    @per_sample
+    def __call__(self, response: Response, gold: Any) -> float:
+        return float(response.answer is not None and is_correct(response.answer, gold))

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers import group, targets
+from helpers import group, response, targets
 
 from pst_rl import REWARDS
 from pst_rl.queries import Score
@@ -31,6 +31,13 @@ def classes():
 def test_every_scheme_is_under_40_lines():
     assert len(classes()) == 6
     assert max(len(text.splitlines()) for text in classes()) < 40
+
+
+def test_the_shorter_of_two_right_answers_earns_more(printed):
+    answers = [[[response("1", length=4), response("1", length=8), response("2", length=2)]]]
+    rewards = printed["brief"](group(answers, targets=targets([[["1", "1", None]]])))
+    assert rewards.values.tolist() == [[[0.5, 0.25, 0.0]]]
+    assert rewards.abstain.tolist() == [[[False, False, True]]]
 
 
 def test_the_soft_vote_is_the_answers_share(printed):
@@ -62,13 +69,12 @@ def test_the_second_answer_is_rewarded_like_the_first(printed):
 
 
 def test_all_of_them_train_together(trainer, printed):
-    providers = [printed["SoftVote"](), printed["Plausible"]("#### {answer}"), printed["StandsBy"]()]
+    providers = [printed["brief"], printed["SoftVote"](), printed["Plausible"]("#### {answer}"), printed["StandsBy"]()]
     run = trainer(reward_providers=providers, aggregator=printed["GreedyVote"](), **SMALL)
     run.train()
     logs = run.state.log_history[0]
-    assert {"llama/reward/soft_vote", "llama/reward/plausible", "llama/reward/stands_by", "soft_vote/unparsed"} <= set(
-        logs
-    )
+    rewards = {f"llama/reward/{name}" for name in ("brief", "soft_vote", "plausible", "stands_by")}
+    assert rewards | {"soft_vote/unparsed"} <= set(logs)
     batch = run.last_group
     assert all(len({r.text for r in chains}) == 1 for peer in batch.views["greedy"] for chains in peer)
     asked = [bool(r.turns) == r.finished for *_, r in batch.cells()]
