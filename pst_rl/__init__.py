@@ -29,6 +29,7 @@ _EXPORTS = {
     "AGGREGATORS": "pst_rl.aggregation",
     "REWARDS": "pst_rl.rewards",
     "per_sample": "pst_rl.rewards",
+    "WEIGHTINGS": "pst_rl.scheme",
     "Query": "pst_rl.queries",
     "Juror": "pst_rl.scoring.juror",
     "SAIERollout": "pst_rl.discussion.saie",

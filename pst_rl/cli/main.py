@@ -10,7 +10,7 @@ from typing import Annotated, Any, Protocol
 
 import tyro
 
-from pst_rl.cli.config_file import option_value, with_file
+from pst_rl.cli.config_file import check_old_flags, option_value, with_file
 from pst_rl.cli.eval import Eval
 from pst_rl.cli.exit_status import DONE, INTERRUPTED, OUTPUT_CLOSED, TERMINATED, Terminated, sigterm_raises, status_of
 from pst_rl.cli.gv_gap import GVGap
@@ -92,6 +92,7 @@ def parse(argv: Sequence[str]) -> Command:
         )
     if name == "train":
         return TrainRun.parse(words)
+    check_old_flags(words)
     default, from_file = in_one_line(lambda: with_file(COMMANDS[name], option_value(words, "config")))
     flat = Annotated[COMMANDS[name], tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes]
 

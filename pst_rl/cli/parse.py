@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get
 
 import tyro
 
-from pst_rl.cli.config_file import as_flags, option_value, read_config
+from pst_rl.cli.config_file import as_flags, check_old_flags, option_value, read_config
 from pst_rl.cli.exit_status import REFUSED
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def parse(
         SystemExit: With status 0, after `--help`.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    check_old_flags(argv)
     from_file = read_config(path) if (path := option_value(argv, "config")) else {}
     preset = option_value(argv, "preset") or str(from_file.get("preset") or next(iter(presets)))
     if preset not in presets:

@@ -62,7 +62,7 @@ class Peers:
     """Mixed precision."""
     beta: float = 0.0
     """Above 0 a reference model is needed, unless LoRA is used."""
-    pmi: Literal["on", "off"] = "off"
+    weighting: Literal["none", "pmi"] = "none"
     """Whether PMI is scored."""
     gpu_memory: float | None = None
     """Memory of the GPU in GiB: says whether the run fits (into 90 % of it)."""
@@ -127,7 +127,7 @@ class Peers:
             autocast=self.bf16,
             accumulates=self.gradient_accumulation_steps > 1,
             reference=self.beta > 0,
-            pmi=self.pmi == "on",
+            pmi=self.weighting == "pmi",
         )
 
     def fits(self, estimated: MemoryEstimate) -> bool | None:

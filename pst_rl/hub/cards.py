@@ -17,6 +17,9 @@ from pst_rl.aggregation import AGGREGATORS
 from pst_rl.aggregation.votes import Majority
 from pst_rl.data import FILE_FORMATS, PRESETS
 from pst_rl.report import markdown_table
+from pst_rl.rewards import provider_name
+from pst_rl.stages.pmi import PMIWeights
+from pst_rl.stages.weighting import Unweighted
 from pst_rl.tiny import TINY_PEERS
 
 if TYPE_CHECKING:
@@ -169,13 +172,13 @@ def describe_aggregator(trainer: PSTTrainer) -> str:
 
 
 def describe_pmi(trainer: PSTTrainer) -> str:
-    """The switches of the weights, in the words of the configuration."""
-    args = trainer.args
-    if args.pmi == "off":
-        return "off"
+    """The options of the weights, in the words of the configuration."""
+    weighting = trainer.weighting
+    if not isinstance(weighting, PMIWeights):
+        return "off" if isinstance(weighting, Unweighted) else f"replaced by {provider_name(weighting)}"
     switches = ("direction", "scorer", "target", "conditioning", "marginal", "reduction")
-    named = [f"{switch} {getattr(args, f'pmi_{switch}')}" for switch in switches]
-    tau = "a running standard deviation" if args.pmi_tau is None else f"{args.pmi_tau:g} nats"
+    named = [f"{switch} {getattr(weighting, switch)}" for switch in switches]
+    tau = "a running standard deviation" if weighting.tau is None else f"{weighting.tau:g} nats"
     return ", ".join(["on", *named, f"tau {tau}"])
 
 

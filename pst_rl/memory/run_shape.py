@@ -30,7 +30,7 @@ class RunShape:
         accumulates: Whether an optimizer step has several micro-batches (`gradient_accumulation_steps` above 1).
         reference: `beta > 0`. A second model where all weights are trained; LoRA needs none.
         pmi, target_length: Whether PMI is scored, and the tokens of the longest target.
-        keep_caches: `pmi_from_cache`: the keys and values of all peers stay until PMI is known.
+        keep_caches: PMI's `from_cache`: the keys and values of all peers stay until PMI is known.
         device: `"cpu"`, or `"cuda"` for any device with Triton: there TRL folds logits without copies.
     """
 
@@ -77,7 +77,9 @@ class RunShape:
             raise ValueError(f"Memory is estimated for {', '.join(known)}, not for optim={optimizer!r}.")
         if model.load_in_8bit:
             raise ValueError("Memory is not estimated for 8-bit weights; use load_in_4bit or neither.")
-        targets = model.lora_target_modules
+        from pst_rl.stages.pmi import PMIWeights  # loads torch, which `pst-rl peers` can do without
+
+        targets, pmi = model.lora_target_modules, PMIWeights.of(config)
         return cls(
             quantization="nf4" if model.load_in_4bit else "none",
             double_quant=model.use_bnb_nested_quant,
@@ -94,9 +96,9 @@ class RunShape:
             autocast=bool(config.bf16 or config.fp16),
             accumulates=config.gradient_accumulation_steps > 1,
             reference=config.beta != 0.0,
-            pmi=config.pmi == "on",
-            target_length=config.max_completion_length if config.pmi_target == "response" else 16,
-            keep_caches=config.pmi_from_cache,
+            pmi=pmi is not None,
+            target_length=config.max_completion_length if pmi and pmi.target == "response" else 16,
+            keep_caches=pmi is not None and pmi.from_cache,
             device="cpu" if config.use_cpu else "cuda",
         )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from helpers import group, response, targets
 
-from pst_rl import REWARDS
+from pst_rl import REWARDS, WEIGHTINGS
 from pst_rl.queries import Score
 from pst_rl.records import Turn
 
@@ -18,6 +18,7 @@ SMALL = {"max_steps": 1, "per_device_train_batch_size": 8, "max_completion_lengt
 def printed(monkeypatch):
     """The names that the page's Python defines, one block after the other."""
     monkeypatch.setitem(REWARDS, "soft_vote", None)  # what the page registers is gone again after the test
+    monkeypatch.setitem(WEIGHTINGS, "consensus", None)
     names = {}
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
         exec(block, names)
@@ -29,7 +30,7 @@ def classes():
 
 
 def test_every_scheme_is_under_40_lines():
-    assert len(classes()) == 6
+    assert len(classes()) == 7
     assert max(len(text.splitlines()) for text in classes()) < 40
 
 
@@ -70,11 +71,14 @@ def test_the_second_answer_is_rewarded_like_the_first(printed):
 
 def test_all_of_them_train_together(trainer, printed):
     providers = [printed["brief"], printed["SoftVote"](), printed["Plausible"]("#### {answer}"), printed["StandsBy"]()]
-    run = trainer(reward_providers=providers, aggregator=printed["GreedyVote"](), **SMALL)
+    settings = SMALL | {"weighting": "consensus", "weighting_options": {"power": 2.0}}
+    run = trainer(reward_providers=providers, aggregator=printed["GreedyVote"](), **settings)
     run.train()
     logs = run.state.log_history[0]
     rewards = {f"llama/reward/{name}" for name in ("brief", "soft_vote", "plausible", "stands_by")}
-    assert rewards | {"soft_vote/unparsed"} <= set(logs)
+    assert rewards | {"soft_vote/unparsed", "consensus/mean"} <= set(logs)
+    shares = [[t.share**2 if t else 0.0 for chains in peer for t in chains] for peer in run.last_group.targets]
+    assert [engine.update.weights.tolist() for engine in run.engines] == [pytest.approx(of_peer) for of_peer in shares]
     batch = run.last_group
     assert all(len({r.text for r in chains}) == 1 for peer in batch.views["greedy"] for chains in peer)
     asked = [bool(r.turns) == r.finished for *_, r in batch.cells()]
