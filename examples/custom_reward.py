@@ -1,26 +1,18 @@
-"""A new scheme in 40 lines: agree with the aggregate, but say it briefly; every later peer sees only the first answer.
+"""A new scheme in 32 lines: agree with the aggregate, but say it briefly; every later peer sees only the first answer.
 
 accelerate launch examples/custom_reward.py
 """
 
-from pst_rl import PSTConfig, PSTTrainer, Rewards, load_questions
+from pst_rl import PSTConfig, PSTTrainer, load_questions, per_sample
 from pst_rl.cli.presets import DEMO, TINY_STYLE
-from pst_rl.rewards import MatchesAggregate
 from pst_rl.tiny import TINY_PEERS
 
 
-class Brief:
-    """r = 1[agrees with the aggregate] * min(1, shortest response of the question / own length)."""
-
-    def __init__(self):
-        self.agrees = MatchesAggregate()
-
-    def __call__(self, group) -> Rewards:
-        rewards = self.agrees(group)
-        for p, q, g, response in group.cells():
-            shortest = min(r.length for _, _, r in group.pooled(q))
-            rewards.values[p, q, g] *= shortest / response.length
-        return rewards
+@per_sample
+def brief(response, target, samples):
+    """r = 1[agrees with the aggregate] * length of the question's shortest response / own length."""
+    shortest = min(sample.length for sample in samples)
+    return (response.key == target.answer.key) * shortest / response.length
 
 
 class FirstOpinion(PSTTrainer):
@@ -35,6 +27,6 @@ if __name__ == "__main__":
     settings = {k: v for k, v in {**TINY_STYLE, **DEMO}.items() if k in fields}
     args = PSTConfig(**settings | {"output_dir": "runs/custom", "context": "sequential", "max_steps": 8})
     peers = {name: str(folder) for name, folder in TINY_PEERS.items()}
-    trainer = FirstOpinion(peers, args, load_questions("tiny"), load_questions("tiny", split="test"), [Brief()])
+    trainer = FirstOpinion(peers, args, load_questions("tiny"), load_questions("tiny", split="test"), [brief])
     trainer.train()
     print(trainer.evaluate())

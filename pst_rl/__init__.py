@@ -64,6 +64,8 @@ _EXPORTS = {
     "Weights": "pst_rl.records",
     "AGGREGATORS": "pst_rl.aggregation",
     "REWARDS": "pst_rl.rewards",
+    "per_sample": "pst_rl.rewards",
+    "WEIGHTINGS": "pst_rl.scheme",
     "Query": "pst_rl.records",
     "Juror": "pst_rl.scoring.juror",
     "SAIERollout": "pst_rl.discussion.saie",

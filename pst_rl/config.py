@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import wraps
+from typing import Any, Literal, TypeVar
 
 import torch
 from trl import GRPOConfig
 
+from pst_rl.options import OLD_FIELDS, new_spelling
 from pst_rl.peers.prompts import BASE_TEMPLATE
 
+C = TypeVar("C", bound=type)
 
+
+def answers_old_names(config: C) -> C:
+    """A configuration that answers a field of an earlier version with what it is now."""
+    init = config.__init__
+
+    @wraps(init)
+    def __init__(self, *args, **kwargs):
+        if old := {name: value for name, value in kwargs.items() if name in OLD_FIELDS}:
+            said, now = (", ".join(f"{k}={v!r}" for k, v in fields.items()) for fields in (old, new_spelling(old)))
+            raise TypeError(f"PSTConfig({said}) is now PSTConfig({now}).")
+        init(self, *args, **kwargs)
+
+    config.__init__ = __init__
+    return config
+
+
+@answers_old_names
 @dataclass
 class PSTConfig(GRPOConfig):
     r"""
@@ -63,28 +83,15 @@ class PSTConfig(GRPOConfig):
         multi_objective_aggregation (`str`, *optional*):
             TRL's; unset: `"normalize_then_sum"` where several providers have a weight, else `"sum_then_normalize"`.
 
-        > Parameters that control the PMI weights (source: arXiv 2604.13356; every switch is our reading of it)
+        > Parameters that control the weights
 
-        pmi (`str`, *optional*, defaults to `"off"`):
-            `"on"` scales advantages by PMI, as PST does; `"off"` gives every sample weight 1. Off by default because
-            on the tiny peers it gained nothing in any form tried (docs/findings.md).
-        pmi_scorer (`str`, *optional*, defaults to `"responder"`):
-            Whose probabilities: `"responder"`, `"last_peer"`, or the mean over the `"other_peers"`.
-        pmi_target (`str`, *optional*, defaults to `"answer"`):
-            What is scored: the aggregate's final `"answer"` or its whole `"response"`.
-        pmi_conditioning (`str`, *optional*, defaults to `"own_reasoning"`):
-            How the response conditions: `"own_reasoning"` (the target follows the response with its own final answer
-            cut off) or `"in_prompt"` (the response is shown in the prompt, as another peer's would be).
-        pmi_marginal (`str`, *optional*, defaults to `"own_samples"`):
-            log p(aggregate | question): `"unconditional"` (one pass per question) or `"own_samples"` (log of the mean
-            of the conditional over the peer's own samples; no extra pass).
-        pmi_reduction (`str`, *optional*, defaults to `"sum"`):
-            `"sum"` over the target's tokens, or mean `"per_token"`.
-        pmi_direction (`str`, *optional*, defaults to `"less"`):
-            A sample of high PMI is updated `"less"` (the paper: w = 2 sigmoid(-PMI / tau)), or `"more"` (ours:
-            w = 2 sigmoid(PMI / tau), trust in samples that lead to the aggregate).
-        pmi_tau (`float`, *optional*):
-            Temperature in nats of w = 2 sigmoid(-PMI / tau). Unset: a running standard deviation of each peer's PMI.
+        weighting (`str`, *optional*, defaults to `"none"`):
+            A key of `pst_rl.WEIGHTINGS`; ignored if a weighting is passed to the trainer. `"none"` gives every sample
+            weight 1; `"pmi"` scales advantages by PMI, as PST does. Off by default because on the tiny peers it gained
+            nothing in any form tried (docs/findings.md).
+        weighting_options (`dict`, *optional*):
+            Keyword arguments of the weighting named in `weighting`; those of `"pmi"` are the arguments of
+            [`~pst_rl.stages.pmi.PMIWeights`].
 
         > Parameters that control the update
 
@@ -107,9 +114,6 @@ class PSTConfig(GRPOConfig):
         sort_micro_batches (`bool`, *optional*, defaults to `False`):
             Put rows of like length into one micro-batch and leave padding out; with `shared_prompts`, rows of one
             prompt. Rows stay within what one optimizer step accumulates.
-        pmi_from_cache (`bool`, *optional*, defaults to `False`):
-            Compute PMI from the keys and values that sampling has left: only the targets are read, but the peers'
-            caches stay in memory until PMI is known. Needs `shared_prefill` and the responder's own reasoning.
 
         > Parameters that control what happens in a collapse
 
@@ -192,29 +196,11 @@ class PSTConfig(GRPOConfig):
     multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] | None = field(
         default=None, metadata={"help": "TRL's; unset: normalize_then_sum where several rewards have a weight."}
     )
-    pmi: Literal["on", "off"] = field(
-        default="off", metadata={"help": "Scale advantages by PMI, as PST does, or not."}
+    weighting: str = field(
+        default="none", metadata={"help": "Name of what scales the advantages: none, or pmi, as PST does."}
     )
-    pmi_scorer: Literal["responder", "last_peer", "other_peers"] = field(
-        default="responder", metadata={"help": "Whose probabilities the PMI uses."}
-    )
-    pmi_target: Literal["answer", "response"] = field(
-        default="answer", metadata={"help": "Score the aggregate's final answer, or its whole response."}
-    )
-    pmi_conditioning: Literal["own_reasoning", "in_prompt"] = field(
-        default="own_reasoning", metadata={"help": "How the response conditions the aggregate."}
-    )
-    pmi_marginal: Literal["own_samples", "unconditional"] = field(
-        default="own_samples", metadata={"help": "How log p(aggregate | question) is estimated."}
-    )
-    pmi_reduction: Literal["sum", "per_token"] = field(
-        default="sum", metadata={"help": "Sum of the target's token log-probabilities, or their mean."}
-    )
-    pmi_direction: Literal["less", "more"] = field(
-        default="less", metadata={"help": "Whether a sample of high PMI is updated less (the paper) or more."}
-    )
-    pmi_tau: float | None = field(
-        default=None, metadata={"help": "Temperature of the weight in nats; unset: running standard deviation."}
+    weighting_options: dict[str, Any] | None = field(
+        default=None, metadata={"help": "Keyword arguments of the named weighting (JSON)."}
     )
     objective: Literal["grpo", "weighted_sft", "aggregate_sft", "discussion_sft"] = field(
         default="grpo", metadata={"help": "Which completions and advantages reach the loss."}
@@ -228,9 +214,6 @@ class PSTConfig(GRPOConfig):
     )
     sort_micro_batches: bool = field(
         default=False, metadata={"help": "Rows of like length share a micro-batch, without padding."}
-    )
-    pmi_from_cache: bool = field(
-        default=False, metadata={"help": "Compute PMI from the keys and values that sampling has left."}
     )
     update_last_peer: bool = field(default=True, metadata={"help": "Whether the peer that speaks last is updated."})
     on_collapse: Literal["off", "warn", "stop", "restore"] = field(
@@ -301,8 +284,6 @@ class PSTConfig(GRPOConfig):
             raise ValueError("collapse_probe asks questions that on_collapse='off' would do nothing with.")
         if self.fault_patience < 1:
             raise ValueError(f"fault_patience must be at least 1, got {self.fault_patience}.")
-        if self.pmi_tau is not None and not self.pmi_tau > 0:
-            raise ValueError(f"pmi_tau must be positive (nats), got {self.pmi_tau}; leave it unset to estimate it.")
         if self.order != "fixed" and self.context == "independent" and self.aggregator != "last_peer":
             raise ValueError(
                 f"order={self.order!r} has no effect with context='independent'. Set context='sequential' or leave "
@@ -340,11 +321,4 @@ class PSTConfig(GRPOConfig):
         if self.sort_micro_batches and self.loss_type == "bnpo":
             raise ValueError(
                 "sort_micro_batches=True would change loss_type='bnpo', which divides by a micro-batch's own tokens."
-            )
-        if self.pmi_from_cache and not (
-            self.shared_prefill and self.pmi_scorer == "responder" and self.pmi_conditioning == "own_reasoning"
-        ):
-            raise ValueError(
-                "pmi_from_cache=True needs shared_prefill=True, pmi_scorer='responder' and "
-                "pmi_conditioning='own_reasoning': only then is the scored context what was sampled."
             )

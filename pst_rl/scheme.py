@@ -14,13 +14,19 @@ from pst_rl.aggregation import AGGREGATORS, Aggregator
 from pst_rl.config import PSTConfig
 from pst_rl.discussion import Discussion, check_discussion
 from pst_rl.peers.spec import PeerSpec
-from pst_rl.records import Group, Rewards, Target, Targets
+from pst_rl.records import Group, Rewards, Target, Targets, Weights
 from pst_rl.rewards import REWARDS, RewardProvider, provider_name
+from pst_rl.rewards.base import PerSample
 from pst_rl.stages.compaction import check_compaction
+from pst_rl.stages.pmi import PMIWeights, WeightFunction
 from pst_rl.stages.reward_mix import RewardMix
+from pst_rl.stages.weighting import Unweighted, Weighting
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+WEIGHTINGS: dict[str, Callable[..., Weighting]] = {"none": Unweighted, "pmi": PMIWeights}
+"""The weightings by name; add your own."""
 
 
 def make_aggregator(args: PSTConfig) -> Aggregator:
@@ -30,9 +36,31 @@ def make_aggregator(args: PSTConfig) -> Aggregator:
     return _build("aggregator", args.aggregator, AGGREGATORS[args.aggregator], args.aggregator_options or {}, args)
 
 
+def make_weighting(
+    args: PSTConfig, given: Weighting | None = None, function: WeightFunction | None = None
+) -> Weighting:
+    """The weighting that the trainer was given, or the one named in the configuration.
+
+    Args:
+        function: Takes the place of the sigmoid in the PMI weights.
+    """
+    if given is not None and not callable(given):
+        raise TypeError(f"The weighting must be callable, got {given!r}; name one in PSTConfig(weighting=...).")
+    if given is None and args.weighting not in WEIGHTINGS:
+        raise ValueError(f"Unknown weighting {args.weighting!r}; choose one of {', '.join(WEIGHTINGS)}.")
+    options = args.weighting_options or {}
+    made = given or _build("weighting", args.weighting, WEIGHTINGS[args.weighting], options, args)
+    if function is None:
+        return made
+    if not isinstance(made, PMIWeights):
+        raise ValueError("weight_function maps PMI to weights, but PMI is not used: set weighting='pmi'.")
+    return replace(made, function=function)
+
+
 def _build(kind: str, name: str, factory: Callable, options: Mapping[str, Any], args: PSTConfig) -> Any:
     """A scheme's part with its options; a misspelt option is answered with the ones there are, a lacking one named."""
-    parameters = inspect.signature(factory).parameters
+    whole = isinstance(factory, PerSample)  # a provider itself, registered as it is
+    parameters = {} if whole else inspect.signature(factory).parameters
     known = {o: p for o, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     if unknown := sorted(set(options) - set(known)):
         takes = f"it takes {', '.join(known)}" if known else "it takes none"
@@ -42,7 +70,7 @@ def _build(kind: str, name: str, factory: Callable, options: Mapping[str, Any], 
     options = {o: value for o, value in shared.items() if o in known} | dict(options)
     if missing := [o for o, p in known.items() if p.default is p.empty and o not in options]:
         raise ValueError(f"The {kind} {name!r} needs the option {', '.join(missing)}; set it in {kind}_options.")
-    return factory(**options)
+    return factory if whole else factory(**options)
 
 
 def make_providers(providers: Sequence[RewardProvider | str], args: PSTConfig) -> dict[str, Callable]:
@@ -205,12 +233,44 @@ def _is_list(value: Any, length: int) -> bool:
     return isinstance(value, (list, tuple)) and len(value) == length
 
 
+def check_weighting(args: PSTConfig, weighting: Weighting, peers: int) -> None:
+    """Refuses a weighting that cannot work with so many peers, or with the way they sample."""
+    name = provider_name(weighting)
+    if peers < (needed := getattr(weighting, "min_peers", 1)):
+        raise ValueError(f"The weighting {name!r}, as it is set up, needs at least {needed} peers, got {peers}.")
+    if getattr(weighting, "needs_caches", False) and not args.shared_prefill:
+        raise ValueError(
+            f"The weighting {name!r}, as it is set up, reads the keys and values that sampling has left: it needs "
+            "shared_prefill=True."
+        )
+
+
+def check_weights(name: str, weights: Weights, group: Group) -> None:
+    """Refuses what a weighting must not return.
+
+    Raises:
+        TypeError: Not `Weights`.
+        ValueError: A wrong shape, or a weight that is not a number.
+    """
+    if not isinstance(weights, Weights):
+        raise TypeError(f"The weighting {name!r} returned {type(weights).__name__}; it must return Weights.")
+    if weights.values.shape != group.shape or weights.pmi.shape != group.shape:
+        shapes = f"{tuple(weights.values.shape)} and pmi of {tuple(weights.pmi.shape)}"
+        raise ValueError(
+            f"The weighting {name!r} returned values of {shapes}; both must have the shape (peers, questions, chains) "
+            f"= {group.shape}."
+        )
+    if not weights.values.isfinite().all():
+        raise ValueError(f"The weighting {name!r} returned a weight that is not finite; 0 keeps a sample out.")
+
+
 def check_scheme(
     args: PSTConfig,
     specs: Mapping[str, PeerSpec],
     aggregator: Aggregator,
     providers: Mapping[str, Callable],
     train_dataset: Dataset,
+    weighting: Weighting,
 ) -> None:
     """Refuses combinations that cannot work, before any model is loaded."""
     if not isinstance(aggregator, Aggregator):
@@ -234,8 +294,7 @@ def check_scheme(
     for name, provider in providers.items():
         if peers < (needed := getattr(provider, "min_peers", 1)):
             raise ValueError(f"The reward {name!r}, as it is set up, needs at least {needed} peers, got {peers}.")
-    if peers < 2 and (args.pmi == "on" and args.pmi_scorer == "other_peers"):
-        raise ValueError("pmi_scorer='other_peers' needs at least 2 peers; use 'responder' for one peer alone.")
+    check_weighting(args, weighting, peers)
     readers = [name for name, p in providers.items() if getattr(p, "needs_labels", False)]
     readers += [scheme] if aggregator.needs_labels else []
     if readers and not args.supervised:

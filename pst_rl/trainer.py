@@ -29,14 +29,16 @@ from pst_rl.monitors.probe import AgreementProbe, draw_questions
 from pst_rl.peers.prompts import Prompt, show_peers
 from pst_rl.peers.spec import resolve_peers
 from pst_rl.records import Group, LocalRows, Rewards, Rollout, Targets, Weights
-from pst_rl.rewards import RewardProvider, Stateful
+from pst_rl.rewards import RewardProvider, Stateful, provider_name
 from pst_rl.scheme import (
     ask_provider,
     check_scheme,
     check_targets,
+    check_weights,
     find_discussion,
     make_aggregator,
     make_providers,
+    make_weighting,
     mix_rewards,
 )
 from pst_rl.scoring.scorer import Scorer
@@ -44,10 +46,11 @@ from pst_rl.stages import metrics
 from pst_rl.stages.compaction import compact
 from pst_rl.stages.completions_table import completions_table, report_completions, write_completions
 from pst_rl.stages.gather import GatherRequest, gather_group
-from pst_rl.stages.pmi import PMIRequest, PMIWeights, WeightFunction, active_samples, sigmoid_weight
+from pst_rl.stages.pmi import WeightFunction
 from pst_rl.stages.rollout import JointRollout, RolloutRequest, roll_out, speaking_orders
 from pst_rl.stages.update import UpdateRequest, make_update
 from pst_rl.stages.vitals import mixed_reward
+from pst_rl.stages.weighting import Weighting, WeightRequest, active_samples
 
 
 class PSTTrainer(PeerEvaluation, JointTrainer):
@@ -55,8 +58,8 @@ class PSTTrainer(PeerEvaluation, JointTrainer):
     Peer-Predictive Self-Training: several different language models improve each other without labels.
 
     Each generation batch, every peer answers every question, an aggregator turns the pooled answers into targets,
-    reward providers score each response against its target, PMI weights scale the advantages, and each peer is updated
-    by its own [`~trl.GRPOTrainer`], whose loop never runs.
+    reward providers score each response against its target, weights scale the advantages, and each peer is updated by
+    its own [`~trl.GRPOTrainer`], whose loop never runs.
 
     Override one of five short hooks for a new scheme: [`build_prompt`], [`extract_answer`], [`aggregate`],
     [`compute_rewards`], [`compute_weights`].
@@ -81,7 +84,9 @@ class PSTTrainer(PeerEvaluation, JointTrainer):
         callbacks, optimizers:
             As in [`~transformers.Trainer`]; there is one optimizer for all peers.
         weight_function (`Callable`, *optional*):
-            Maps PMI / tau to weights, element-wise; defaults to 2 sigmoid(-z).
+            Takes the place of 2 sigmoid(-z) in the PMI weights, see [`PMIWeights`].
+        weighting (`Weighting`, *optional*):
+            A callable `weighting(request) -> Weights`; defaults to `args.weighting`.
 
     Raises:
         ValueError: Anything that cannot work, before any model is loaded where that is possible.
@@ -100,7 +105,8 @@ class PSTTrainer(PeerEvaluation, JointTrainer):
         processing_classes: Mapping[str, Any] | None = None,
         callbacks=None,
         optimizers=(None, None),
-        weight_function: WeightFunction = sigmoid_weight,
+        weight_function: WeightFunction | None = None,
+        weighting: Weighting | None = None,
     ):
         args = copy.copy(args)  # what is filled in below is ours; another trainer may be built from the caller's
         specs = resolve_peers(
@@ -112,7 +118,8 @@ class PSTTrainer(PeerEvaluation, JointTrainer):
         self.aggregator = aggregator if aggregator is not None else make_aggregator(args)
         self.providers = make_providers(reward_providers if reward_providers is not None else args.rewards, args)
         self.mix = mix_rewards(args, self.providers)
-        check_scheme(args, specs, self.aggregator, self.providers, train_dataset)
+        self.weighting = make_weighting(args, weighting, weight_function)
+        check_scheme(args, specs, self.aggregator, self.providers, train_dataset, self.weighting)
         self.discussion = find_discussion(self.providers)
         args.reward_weights = list(self.mix.at(0.0).values())  # TRL never sees the monitors
         train_dataset, self._train_gold = split_labels(train_dataset, args.label_columns)
@@ -130,7 +137,8 @@ class PSTTrainer(PeerEvaluation, JointTrainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
-        self.pmi_weights = PMIWeights(args, self.engines, weight_function)
+        for engine in self.engines:
+            engine.keeps_caches = getattr(self.weighting, "needs_caches", False)
         self._joint_metrics: dict[str, list[float]] = defaultdict(list)
         self.last_group: Group | None = None
         self.collapse = self._collapse_monitor()
@@ -175,17 +183,20 @@ class PSTTrainer(PeerEvaluation, JointTrainer):
 
     def compute_weights(self, group: Group, rewards: dict[str, Rewards], rollouts: list[Rollout]) -> Weights:
         """The factor of each sample's advantage. `rollouts` are this process's own, one per peer."""
-        if self.args.pmi == "off":
-            ones = torch.ones(group.shape)
-            return Weights(ones, torch.full_like(ones, float("nan")))
-        request = PMIRequest(
+        request = WeightRequest(
+            engines=self.engines,
             group=group,
+            rewards=rewards,
             rollouts=rollouts,
-            offset=self._row_offset(rollouts),
+            local=self._local_rows(len(rollouts[0].texts)),
             active=self._active(rewards),
             build_prompt=self.build_prompt,
+            answer_template=self.args.answer_template,
+            batch_size=self.args.per_device_train_batch_size,
         )
-        return self.pmi_weights(request)
+        weights = self.weighting(request)
+        check_weights(provider_name(self.weighting), weights, group)
+        return weights
 
     # ---- one generation batch ----
 
@@ -193,7 +204,7 @@ class PSTTrainer(PeerEvaluation, JointTrainer):
         """Runs all stages on one generation batch and leaves each peer its `PeerUpdate`."""
         for engine in self.engines:
             engine.begin_batch()
-        local = LocalRows(self.accelerator.process_index * len(rows), len(rows), self.args.num_generations)
+        local = self._local_rows(len(rows))
         questions = len(rows) * self.accelerator.num_processes // local.chains
         orders = speaking_orders(self.args.order, len(self.engines), questions, self.block, self.args.seed)
         request = self.rollout_request([row["prompt"] for row in rows])
@@ -294,8 +305,8 @@ class PSTTrainer(PeerEvaluation, JointTrainer):
         gold = tuple(self._train_gold[c["question_id"]] for c in group.columns) if args.supervised else None
         return replace(group, scorer=scorer, gold=gold)
 
-    def _row_offset(self, rollouts: list[Rollout]) -> int:
-        return self.accelerator.process_index * len(rollouts[0].texts)
+    def _local_rows(self, count: int) -> LocalRows:
+        return LocalRows(self.accelerator.process_index * count, count, self.args.num_generations)
 
     # ---- the loop's two entry points ----
 
@@ -348,6 +359,7 @@ class PSTTrainer(PeerEvaluation, JointTrainer):
             args=self.args,
             aggregator=self.aggregator,
             mix=self.mix,
+            weighting=self.weighting,
             updated=tuple(self.updated()),
             questions=len(self.train_dataset),
             step=self.state.global_step,
@@ -357,10 +369,13 @@ class PSTTrainer(PeerEvaluation, JointTrainer):
         write_peer_card(run, name, Path(folder))
 
     def identity(self) -> dict[str, Any]:
-        return super().identity() | {"rewards": list(self.providers), "aggregator": type(self.aggregator).__name__}
+        parts = {"aggregator": type(self.aggregator).__name__, "weighting": provider_name(self.weighting)}
+        return super().identity() | {"rewards": list(self.providers)} | parts
 
     def stateful_parts(self) -> dict[str, Stateful]:
         parts = {f"provider/{name}": p for name, p in self.providers.items() if isinstance(p, Stateful)}
         if isinstance(self.aggregator, Stateful):
             parts["aggregator"] = self.aggregator
-        return parts | {"pmi_scale": self.pmi_weights.scale, "collapse": self.collapse}
+        if isinstance(self.weighting, Stateful):
+            parts["weighting"] = self.weighting
+        return parts | {"collapse": self.collapse}

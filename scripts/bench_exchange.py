@@ -99,7 +99,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--peers", nargs="+", choices=list(TINY_PEERS), default=list(TINY_PEERS))
     parser.add_argument("--lora", action="store_true", help="LoRA of rank 16 instead of all parameters")
-    parser.add_argument("--pmi", choices=["on", "off"], default="on")
+    parser.add_argument("--weighting", choices=["none", "pmi"], default="pmi")
     parser.add_argument("--questions", type=int, default=8, help="questions a step, over all processes")
     parser.add_argument("--generations", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=64, help="longest answer")
@@ -116,7 +116,7 @@ def main() -> int:
         num_generations=args.generations,
         max_completion_length=args.tokens,
         learning_rate=1e-4,
-        pmi=args.pmi,
+        weighting=args.weighting,
         answer_template="#### {answer}",
         save_strategy="no",
         report_to="none",

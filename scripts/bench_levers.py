@@ -9,6 +9,7 @@ from typing import Any
 from bench_common import Setting
 from bench_sides import OURS
 
+FROM_CACHE = {"weighting_options": {"from_cache": True}}
 LEVERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     # name: (off, on)
     "all that the benchmark turns on": ({}, OURS["pst"]),
@@ -19,19 +20,22 @@ LEVERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"micro_batch": 8, "shared_prompts": True},
         {"micro_batch": 8, "shared_prompts": True, "sort_micro_batches": True},
     ),
-    "pmi_from_cache": ({"shared_prefill": True}, {"shared_prefill": True, "pmi_from_cache": True}),
+    "pmi_from_cache": ({"shared_prefill": True}, {"shared_prefill": True} | FROM_CACHE),
     "skip_zero_advantage, half the groups unanimous": (
         {"unanimous": 0.5},
         {"unanimous": 0.5, "skip_zero_advantage": True},
     ),
     "half the groups unanimous, skip_zero_advantage": ({}, {"unanimous": 0.5, "skip_zero_advantage": True}),
     "rows_per_generate": ({}, {"rows_per_generate": 8}),
-    "pmi (what it costs)": ({"pmi": "off"}, {"pmi": "on"}),
+    "pmi (what it costs)": ({"weighting": "none"}, {"weighting": "pmi"}),
     "pmi from the cache (what it costs)": (
-        {"pmi": "off", "shared_prefill": True},
-        {"pmi": "on", "shared_prefill": True, "pmi_from_cache": True},
+        {"weighting": "none", "shared_prefill": True},
+        {"weighting": "pmi", "shared_prefill": True} | FROM_CACHE,
     ),
-    "pmi_marginal own_samples": ({"pmi_marginal": "unconditional"}, {"pmi_marginal": "own_samples"}),
+    "pmi_marginal own_samples": (
+        {"weighting_options": {"marginal": "unconditional"}},
+        {"weighting_options": {"marginal": "own_samples"}},
+    ),
     "peer_context answers": (
         {"context": "sequential", "peer_context": "responses"},
         {"context": "sequential", "peer_context": "answers"},

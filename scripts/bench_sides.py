@@ -28,13 +28,13 @@ from pst_rl.rewards.base import blank
 
 SIDES = ("trl", "comlrl", "plain", "pst", "pst_sequential")
 FAST = {"shared_prefill": True, "shared_prompts": True, "sort_micro_batches": True}
-PMI = {"pmi": "on", "pmi_from_cache": True}
+PMI = {"weighting": "pmi", "weighting_options": {"from_cache": True}}
 OURS = {
-    "plain": {"pmi": "off"} | FAST,
+    "plain": {"weighting": "none"} | FAST,
     "pst": PMI | FAST,
     "pst_sequential": PMI | FAST | {"context": "sequential", "peer_context": "answers"},
-    "plain_levers_off": {"pmi": "off"},
-    "pst_levers_off": {"pmi": "on"},
+    "plain_levers_off": {"weighting": "none"},
+    "pst_levers_off": {"weighting": "pmi"},
 }
 
 

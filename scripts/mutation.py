@@ -60,7 +60,7 @@ EXPLAINED = {
     ("stages/pmi", "`pmi.numel() > 1` -> `pmi.numel() >= 1`"): SAME + "one value has no variance",
     (
         "stages/pmi",
-        "`not self.config.pmi_from_cache or scorer != p` -> `not self.config.pmi_from_cache and scorer != p`",
+        "`not self.from_cache or scorer != p` -> `not self.from_cache and scorer != p`",
     ): SAME + "without the option no keys and values are kept, and with it the responder is the only scorer",
     ("stages/turn_credit", "`advantages.nan_to_num(nan=0.0)` -> `advantages.nan_to_num()`"): SAME + "0 is the default",
     ("stages/reward_mix", "`len(factors) - 1` -> `len(factors) + 1`"): SAME

@@ -28,12 +28,13 @@ from pst_rl import PSTTrainer
 from pst_rl.answers import is_correct
 from pst_rl.report import pipe_table
 
-ON = {"pmi": "on"}
-ANSWERED_BY_OTHERS = ON | {"pmi_scorer": "other_peers", "pmi_marginal": "unconditional"}
+OFF = {"weighting": "none"}
+ON = {"weighting": "pmi"}
+ANSWERED_BY_OTHERS = ON | {"weighting_options": {"scorer": "other_peers", "marginal": "unconditional"}}
 
 # variant: (settings, what becomes of the weights)
 VARIANTS = {
-    "off": ({"pmi": "off"}, "as they are"),
+    "off": (OFF, "as they are"),
     "on": (ON, "as they are"),
     "constant per reward": (ON, "mean by sign"),
     "balanced by sign": (ON, "divide by mean of sign"),
@@ -45,8 +46,8 @@ VARIANTS = {
     "scored by others": (ANSWERED_BY_OTHERS, "as they are"),
     "scored by others, balanced": (ANSWERED_BY_OTHERS, "divide by mean of sign"),
     "scored by others, inverted, balanced": (ANSWERED_BY_OTHERS, "inverted, divide by mean of sign"),
-    "whole response, balanced": (ON | {"pmi_target": "response"}, "divide by mean of sign"),
-    "no quorum, off": ({"pmi": "off", "quorum": 0.0}, "as they are"),
+    "whole response, balanced": (ON | {"weighting_options": {"target": "response"}}, "divide by mean of sign"),
+    "no quorum, off": (OFF | {"quorum": 0.0}, "as they are"),
     "no quorum, on": (ON | {"quorum": 0.0}, "as they are"),
     "no quorum, inverted, balanced": (ON | {"quorum": 0.0}, "inverted, divide by mean of sign"),
 }

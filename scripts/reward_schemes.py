@@ -9,7 +9,7 @@ from pst_rl.cli.presets import TINY_ANSWERS, TINY_TRAINING
 BUDGET: dict[str, Any] = (
     TINY_TRAINING
     | TINY_ANSWERS
-    | {"quorum": 0.34, "pmi": "off", "save_strategy": "no", "report_to": [], "disable_tqdm": True}
+    | {"quorum": 0.34, "weighting": "none", "save_strategy": "no", "report_to": [], "disable_tqdm": True}
 )
 
 
@@ -33,6 +33,10 @@ class Scheme:
 
 def _aggregator(name: str, options: dict[str, Any]) -> dict[str, Any]:
     return {"aggregator": name, "aggregator_options": options}
+
+
+def _pmi(**options: Any) -> dict[str, Any]:
+    return {"weighting": "pmi", "weighting_options": options or None}
 
 
 SFT = {"objective": "aggregate_sft"}
@@ -68,19 +72,17 @@ SCHEMES: dict[str, Scheme] = {
     # ---- cross-entropy towards the aggregate ----
     "majority, aggregate_sft": Scheme(SFT, group="objectives"),
     "joint_likelihood, aggregate_sft": Scheme(SFT | {"aggregator": "joint_likelihood"}, group="objectives"),
-    "majority, weighted_sft": Scheme({"objective": "weighted_sft", "pmi": "on"}, group="objectives"),
+    "majority, weighted_sft": Scheme({"objective": "weighted_sft", "weighting": "pmi"}, group="objectives"),
     "majority (TTRL), alone, aggregate_sft": Scheme(SFT, alone=True, group="objectives"),
     "gold, supervised, aggregate_sft": Scheme(GOLD_TARGET, group="objectives", supervised=True),
     # ---- PST's own switches, one at a time ----
-    "PMI on": Scheme({"pmi": "on"}, group="switches"),
-    "PMI on, aligned more": Scheme({"pmi": "on", "pmi_direction": "more"}, group="switches"),
-    "PMI on, scorer other_peers": Scheme({"pmi": "on", "pmi_scorer": "other_peers"}, group="switches"),
-    "PMI on, whole response": Scheme({"pmi": "on", "pmi_target": "response"}, group="switches"),
-    "PMI on, in_prompt": Scheme(
-        {"pmi": "on", "pmi_conditioning": "in_prompt", "pmi_marginal": "unconditional"}, group="switches"
-    ),
-    "PMI on, unconditional": Scheme({"pmi": "on", "pmi_marginal": "unconditional"}, group="switches"),
-    "PMI on, tau 1": Scheme({"pmi": "on", "pmi_tau": 1.0}, group="switches"),
+    "PMI on": Scheme(_pmi(), group="switches"),
+    "PMI on, aligned more": Scheme(_pmi(direction="more"), group="switches"),
+    "PMI on, scorer other_peers": Scheme(_pmi(scorer="other_peers"), group="switches"),
+    "PMI on, whole response": Scheme(_pmi(target="response"), group="switches"),
+    "PMI on, in_prompt": Scheme(_pmi(conditioning="in_prompt", marginal="unconditional"), group="switches"),
+    "PMI on, unconditional": Scheme(_pmi(marginal="unconditional"), group="switches"),
+    "PMI on, tau 1": Scheme(_pmi(tau=1.0), group="switches"),
     "sequential": Scheme({"context": "sequential"}, group="switches"),
     "sequential, answers only": Scheme({"context": "sequential", "peer_context": "answers"}, group="switches"),
     "sequential, last_peer": Scheme({"context": "sequential", "aggregator": "last_peer"}, group="switches"),

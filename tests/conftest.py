@@ -69,7 +69,7 @@ def config(tmp_path):
             "report_to": "none",
             "disable_tqdm": True,
             "gradient_checkpointing": False,
-            "pmi": "on",  # off by default, but it is part of what is tested
+            "weighting": "pmi",  # off by default, but it is part of what is tested
             "answer_template": "#### {answer}",
             "answer_style": "hash",
             "peer_template": "\nP: {text}",
@@ -81,10 +81,19 @@ def config(tmp_path):
 
 @pytest.fixture
 def trainer(config, questions, tiny):
-    """`trainer(peers=..., data=..., **config)`: a PSTTrainer on the tiny peers."""
+    """`trainer(peers=..., data=..., weigh=..., **config)`: a PSTTrainer on the tiny peers; `weigh` weighs."""
     from pst_rl import PSTTrainer
 
-    def build(peers=None, data=None, eval_data=None, reward_providers=None, aggregator=None, peft=None, **overrides):
+    def build(
+        peers=None,
+        data=None,
+        eval_data=None,
+        reward_providers=None,
+        aggregator=None,
+        weigh=None,
+        peft=None,
+        **overrides,
+    ):
         return PSTTrainer(
             peers or dict(list(tiny.items())[:2]),
             config(**overrides),
@@ -92,6 +101,7 @@ def trainer(config, questions, tiny):
             eval_dataset=eval_data,
             reward_providers=reward_providers,
             aggregator=aggregator,
+            weighting=weigh,
             peft_config=peft,
         )
 

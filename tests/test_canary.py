@@ -48,7 +48,7 @@ def test_canary_one_peer_equals_grpo_trainer(tmp_path, config, questions, tiny, 
 
     ours = PSTTrainer(
         {"one": tiny[peer]},
-        config(**settings, pmi="off"),
+        config(**settings, weighting="none"),
         train_dataset=questions(),
         reward_providers=[TRLReward(digits)],
         peft_config=copy.deepcopy(peft_config),

@@ -115,7 +115,7 @@ def test_custom_reward_prefers_the_brief_answer_that_agrees():
     lengths = [10, 20, 10]
     row = tuple(type(r)(r.text, r.answer, r.finished, n) for r, n in zip(batch.responses[0][0], lengths, strict=True))
     batch = type(batch)(**{**batch.__dict__, "responses": ((row,),)})
-    assert load_example("custom_reward").Brief()(batch).values.flatten().tolist() == [1.0, 0.5, 0.0]
+    assert load_example("custom_reward").brief(batch).values.flatten().tolist() == [1.0, 0.5, 0.0]
 
 
 def test_custom_trainer_shows_only_the_first_opinion(config):
@@ -124,4 +124,4 @@ def test_custom_trainer_shows_only_the_first_opinion(config):
     trainer.args = config()
     shown = trainer.build_prompt(chat("2+2?"), ["4", "5"])
     assert shown[-1]["content"] == "2+2?\nP: 4"
-    assert len(Path(EXAMPLES / "custom_reward.py").read_text().splitlines()) <= 40
+    assert len(Path(EXAMPLES / "custom_reward.py").read_text().splitlines()) <= 32

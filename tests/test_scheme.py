@@ -1,14 +1,17 @@
 """From names and options in the configuration to the parts of a scheme."""
 
 import pytest
+import torch
 from examples_loader import script_arguments
 from helpers import answers_of, group
 
-from pst_rl import AGGREGATORS, REWARDS, PSTTrainer, Rewards
+from pst_rl import AGGREGATORS, REWARDS, WEIGHTINGS, PSTTrainer, Rewards, Weights
 from pst_rl.aggregation import LeaveOneOut, Majority, Weighted
 from pst_rl.rewards import MatchesAggregate, RandomReward
 from pst_rl.rewards.base import blank
-from pst_rl.scheme import find_discussion, make_aggregator, make_providers
+from pst_rl.scheme import check_weights, find_discussion, make_aggregator, make_providers, make_weighting
+from pst_rl.stages.pmi import PMIWeights
+from pst_rl.stages.weighting import Unweighted
 
 
 class Fixed:
@@ -79,6 +82,125 @@ def test_an_aggregator_of_the_users_is_known_by_its_name(config, monkeypatch):
 def test_an_option_out_of_range_is_refused_by_the_aggregator_itself(config):
     with pytest.raises(ValueError, match="quorum must be a share"):
         make_aggregator(config(aggregator_options={"quorum": 7}))
+
+
+# Weightings
+
+
+class Doubled:
+    """w = 2, with a memory of how often it was asked."""
+
+    def __init__(self, factor=2.0):
+        self.factor, self.asked, self.seen = factor, 0, []
+
+    def __call__(self, request):
+        self.asked += 1
+        self.seen.append(request)
+        ones = torch.ones(request.group.shape)
+        return Weights(self.factor * ones, float("nan") * ones)
+
+    def state_dict(self):
+        return {"asked": self.asked}
+
+    def load_state_dict(self, state):
+        self.asked = state["asked"]
+
+
+def test_without_a_word_every_weight_is_one():
+    from pst_rl import PSTConfig
+
+    assert isinstance(make_weighting(PSTConfig("runs/x", report_to="none")), Unweighted)
+
+
+def test_weighting_options_reach_the_weighting(config):
+    made = make_weighting(config(weighting="pmi", weighting_options={"tau": 2.0, "direction": "more"}))
+    assert made == PMIWeights(tau=2.0, direction="more")
+
+
+def test_an_unknown_weighting_is_answered_with_the_known_ones(config):
+    with pytest.raises(ValueError, match="Unknown weighting 'oracle'; choose one of none, pmi"):
+        make_weighting(config(weighting="oracle"))
+
+
+def test_a_misspelt_weighting_option_is_answered_with_the_known_ones(config):
+    with pytest.raises(ValueError, match="weighting 'pmi' has no option taus; it takes scorer, target, .* tau,"):
+        make_weighting(config(weighting_options={"taus": 2}))
+
+
+def test_an_option_without_a_weighting_is_refused(config):
+    with pytest.raises(ValueError, match="weighting 'none' has no option tau; it takes none"):
+        make_weighting(config(weighting="none", weighting_options={"tau": 2}))
+
+
+def test_a_weighting_of_the_users_is_known_by_its_name(config, monkeypatch):
+    monkeypatch.setitem(WEIGHTINGS, "doubled", Doubled)
+    assert make_weighting(config(weighting="doubled", weighting_options={"factor": 3.0})).factor == 3.0
+
+
+def test_a_function_of_z_takes_the_place_of_the_sigmoid(trainer, config, questions, tiny):
+    def linear(z):
+        return 1 - z
+
+    assert make_weighting(config(), function=linear) == PMIWeights(function=linear)
+    built = PSTTrainer({"llama": tiny["llama"]}, config(), questions(), weight_function=linear)
+    assert built.weighting.function is linear
+    with pytest.raises(
+        ValueError, match="weight_function maps PMI to weights, but PMI is not used: set weighting='pmi'"
+    ):
+        make_weighting(config(weighting="none"), function=linear)
+
+
+def test_what_cannot_be_called_is_no_weighting(trainer):
+    with pytest.raises(TypeError, match=r"must be callable, got 'pmi'; name one in PSTConfig\(weighting=...\)"):
+        trainer(weigh="pmi")
+
+
+def test_a_weighting_of_the_users_weighs_the_updates_and_is_in_the_checkpoint(trainer, tmp_path):
+    settings = {"max_steps": 1, "per_device_train_batch_size": 8, "max_completion_length": 8, "rewards": ["random"]}
+    saved = settings | {"save_strategy": "steps", "save_steps": 1}
+    first, second = Doubled(), Doubled()
+    run = trainer(weigh=first, **saved)
+    run.train()
+    request = first.seen[0]
+    assert first.asked == 1 and request.engines == run.engines and list(request.rewards) == ["random"]
+    assert request.active.shape == request.group.shape == (2, 2, 4) and request.answer_template == "#### {answer}"
+    assert all((engine.update.weights == 2.0).all() for engine in run.engines)
+    trainer(weigh=second, **settings).train(resume_from_checkpoint=True)
+    assert second.asked == 1  # nothing was left to do
+    with pytest.raises(ValueError, match='weighting: "doubled" in the checkpoint, "pmi" now'):
+        trainer(**settings).train(resume_from_checkpoint=True)
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "message"),
+    [
+        (torch.ones(1, 1, 2), TypeError, "weighting 'mine' returned Tensor; it must return Weights"),
+        (
+            Weights(torch.ones(1, 2), torch.ones(1, 1, 2)),
+            ValueError,
+            r"\(1, 2\) and pmi of \(1, 1, 2\); .*\(1, 1, 2\)",
+        ),
+        (Weights(torch.ones(1, 1, 2), torch.ones(2)), ValueError, "must have the shape"),
+        (Weights(torch.tensor([[[1.0, float("nan")]]]), torch.ones(1, 1, 2)), ValueError, "is not finite"),
+    ],
+)
+def test_what_a_weighting_must_not_return_is_refused(weights, error, message):
+    with pytest.raises(error, match=message):
+        check_weights("mine", weights, group([[["1", "2"]]]))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"pmi": "on"}, r"PSTConfig\(pmi='on'\) is now PSTConfig\(weighting='pmi'\)"),
+        ({"pmi": "off", "pmi_tau": 2.0}, r"is now PSTConfig\(weighting='none'\)"),
+        ({"pmi_tau": 2.0}, r"is now PSTConfig\(weighting='pmi', weighting_options=\{'tau': 2.0\}\)"),
+        ({"pmi_from_cache": True}, r"weighting_options=\{'from_cache': True\}"),
+    ],
+)
+def test_fields_of_an_earlier_version_are_answered_with_what_they_are_now(config, old, new):
+    with pytest.raises(TypeError, match=new):
+        config(**old)
 
 
 # Reward providers
@@ -152,7 +274,7 @@ def test_a_reward_may_need_company(trainer, tiny):
         trainer({"llama": tiny["llama"]}, reward_providers=[lonely])
 
 
-@pytest.mark.parametrize("kind", [AGGREGATORS, REWARDS])
+@pytest.mark.parametrize("kind", [AGGREGATORS, REWARDS, WEIGHTINGS])
 def test_every_registered_name_says_what_it_computes(kind):
     assert [name for name, factory in kind.items() if not factory.__doc__] == []
 

@@ -18,7 +18,7 @@ SMALL = {
     "steps_per_generation": 1,
     "max_completion_length": 16,
     "save_strategy": "steps",
-    "pmi": "off",
+    "weighting": "none",
 }
 
 

@@ -13,8 +13,7 @@ import torch
 from helpers import group, reader
 
 from pst_rl.aggregation import AGGREGATORS
-from pst_rl.aggregation.other_peer import OtherPeer
-from pst_rl.aggregation.own_vote import OwnVote
+from pst_rl.aggregation.votes import OtherPeer, OwnVote
 from pst_rl.answers import Answer, find_answer
 from pst_rl.records import Response, Target, Turn
 from pst_rl.rewards import REWARDS

@@ -12,7 +12,7 @@ from pst_rl.records import Turn
 from pst_rl.rewards.base import blank
 from pst_rl.stages.gather import with_turns
 
-SMALL = {"max_steps": 1, "per_device_train_batch_size": 8, "max_completion_length": 16, "pmi": "off"}
+SMALL = {"max_steps": 1, "per_device_train_batch_size": 8, "max_completion_length": 16, "weighting": "none"}
 
 
 def rows_of(batch, peer):

@@ -210,7 +210,7 @@ def test_resumed_run_equals_uninterrupted_run(tiny, config, questions, tmp_path,
         resumed = build("resumed")
         resumed.train(resume_from_checkpoint=str(tmp_path / "straight" / f"checkpoint-{checkpoint}"))
         assert same(all_weights(straight), all_weights(resumed))
-        assert resumed.pmi_weights.scale.variance == straight.pmi_weights.scale.variance
+        assert resumed.weighting.scale.variance == straight.weighting.scale.variance
 
 
 def test_checkpoint_folders_load_with_from_pretrained(trainer, tmp_path):
@@ -326,9 +326,11 @@ def test_greedy_evaluation_is_repeatable_and_leaves_sampling_as_it_was(trainer, 
         (["no/such/folder"], {}, "does not exist"),
         (["{llama}", "{llama}"], {}, "write to one folder"),
         (["{llama}"], {"aggregator": "leave_one_out"}, "needs at least 2 peers"),
-        (["{llama}"], {"pmi_scorer": "other_peers"}, "needs at least 2 peers"),
+        (["{llama}"], {"weighting_options": {"scorer": "other_peers"}}, "'pmi'.* needs at least 2 peers"),
         (["{llama}"], {"aggregator": "oracle"}, "Unknown aggregator"),
         (["{llama}"], {"rewards": ["oracle"]}, "Unknown reward"),
+        (["{llama}"], {"weighting": "oracle"}, "Unknown weighting"),
+        (["{llama}"], {"weighting_options": {"tau": 0.0}}, "tau must be positive"),
         (["{llama}"], {"reward_weights": [0.0]}, "Every reward weight is 0"),
         (["{llama}"], {"skip_zero_advantage": True, "beta": 0.1}, "beta must be 0"),
         (["{llama}"], {"per_device_train_batch_size": 256}, "A generation batch takes"),
@@ -370,7 +372,6 @@ def test_batch_that_generations_do_not_divide_is_refused(config):
         ({"objective": "weighted_sft", "temperature": 0.7}, "temperature must be 1"),
         ({"objective": "aggregate_sft", "beta": 0.1}, "beta must be 0"),
         ({"answer_template": "none"}, "answer_template"),
-        ({"pmi_tau": 0.0}, "pmi_tau must be positive"),
         ({"order": "random"}, "has no effect"),
     ],
 )

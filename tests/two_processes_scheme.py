@@ -150,7 +150,7 @@ def main(folder: Path) -> None:
         report_to="none",
         disable_tqdm=True,
         gradient_checkpointing=False,
-        pmi="off",
+        weighting="none",
     )
     rows = [{"prompt": chat(row["question"])} for row in tiny_questions("train", 12)]
     peers = {name: str(TINY_PEERS[name]) for name in ("llama", "qwen2")}

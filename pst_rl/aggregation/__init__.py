@@ -1,15 +1,18 @@
 """Aggregators: the only code that makes targets. `AGGREGATORS` maps names to classes; add your own to it."""
 
 from pst_rl.aggregation.base import Aggregator
-from pst_rl.aggregation.cross_view import CrossView
-from pst_rl.aggregation.debate import Debate
 from pst_rl.aggregation.joint_likelihood import JointLikelihood
-from pst_rl.aggregation.last_peer import LastPeer
-from pst_rl.aggregation.other_peer import OtherPeer
-from pst_rl.aggregation.own_vote import OwnVote
 from pst_rl.aggregation.reliability import Reliability
-from pst_rl.aggregation.supervised_gold import SupervisedGoldTarget
-from pst_rl.aggregation.votes import LeaveOneOut, Majority, Weighted
+from pst_rl.aggregation.views import CrossView, Debate
+from pst_rl.aggregation.votes import (
+    LastPeer,
+    LeaveOneOut,
+    Majority,
+    OtherPeer,
+    OwnVote,
+    SupervisedGoldTarget,
+    Weighted,
+)
 
 AGGREGATORS = {
     "majority": Majority,

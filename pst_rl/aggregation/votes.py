@@ -1,11 +1,16 @@
-"""Votes over canonical answer keys. Unparsed responses are never voted for, but count as samples that disagree."""
+"""Votes over canonical answer keys, and the targets that one response makes alone: the last peer's, the gold answer's.
+
+Unparsed responses are never voted for, but count as samples that disagree.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from pst_rl.aggregation.base import Aggregator, break_tie, make_target
+from pst_rl.answers import is_correct
 from pst_rl.records import Group, Response, Target, Targets
 
 Ballot = tuple[int, int, Response]  # (peer, chain, response)
@@ -94,3 +99,106 @@ class LeaveOneOut(Majority):
             others = [[b for b in group.pooled(q) if b[0] != p] for q in range(questions)]
             rows.append(tuple((self.vote(ballots),) * chains for ballots in others))
         return tuple(rows)
+
+
+class OwnVote(Majority):
+    """Plurality vote of a peer's own samples: the peers train side by side and never hear of each other.
+
+        a*_p = argmax_a  sum_g 1[a_pg = a]        share = count(a*_p) / G
+
+    This is TTRL (arXiv 2504.16084) for every peer apart; with one peer it equals `Majority`. Stated: the vote over the
+    policy's own samples is the label. Our choice: `quorum`.
+
+    Args:
+        quorum: As in `Majority`, of the peer's own samples.
+    """
+
+    def __call__(self, group: Group) -> Targets:
+        peers, questions, chains = group.shape
+        rows = []
+        for p in range(peers):
+            own = [[b for b in group.pooled(q) if b[0] == p] for q in range(questions)]
+            rows.append(tuple((self.vote(ballots),) * chains for ballots in own))
+        return tuple(rows)
+
+
+class OtherPeer(Majority):
+    """Plurality vote of the samples of one other peer, the labeller; every peer labels for exactly one other.
+
+        a*_p = argmax_a  sum_g 1[a_l(p)g = a]        share = count(a*_p) / G,    l(p) != p
+
+    Source: the cross-view label of Co-rewarding (arXiv 2508.00410). Stated: a view's label comes from another view, so
+    that no policy confirms its own answers; the paper's views are a paraphrased question and a slow copy of the policy
+    (`CrossView`). Our choice: another peer as the other view, `pick`, and `quorum`.
+
+    Args:
+        quorum: As in `Majority`, of the labeller's samples.
+        pick: `"next"`: the labeller is the peer listed next, and the first peer labels for the last; with three or
+            more peers the order in which they are listed therefore matters (only a rotation of the list merely
+            permutes the targets). `"random"`: peers stand in a circle anew in every generation batch, by `group.rng`.
+
+    Raises:
+        ValueError: An unknown `pick`.
+    """
+
+    min_peers = 2
+
+    def __init__(self, quorum: float = 0.0, pick: Literal["next", "random"] = "next"):
+        super().__init__(quorum)
+        if pick not in ("next", "random"):
+            raise ValueError(f"pick must be 'next' or 'random', got {pick!r}.")
+        self.pick = pick
+
+    def __call__(self, group: Group) -> Targets:
+        peers, questions, chains = group.shape
+        circle = list(range(peers))
+        if self.pick == "random":
+            group.rng.shuffle(circle)
+        labeller = dict(zip(circle, circle[1:] + circle[:1], strict=True))
+        rows = []
+        for p in range(peers):
+            ballots = [[b for b in group.pooled(q) if b[0] == labeller[p]] for q in range(questions)]
+            rows.append(tuple((self.vote(b),) * chains for b in ballots))
+        return tuple(rows)
+
+
+class LastPeer(Aggregator):
+    """In each chain, the response of the peer that spoke last (after reading all the others) is the target.
+
+    The aggregate of PST (arXiv 2604.13356) as reported in a reading note on its first version. Where the last peer's
+    answer is unparsed, or its response was cut off, the chain abstains. A target's share is 1.
+    """
+
+    min_peers = 2
+
+    def __call__(self, group: Group) -> Targets:
+        peers, questions, chains = group.shape
+        rows = []
+        for q in range(questions):
+            last = group.responses[group.order[q][-1]][q]
+            rows.append(tuple(None if r.answer is None else Target(r.answer, r.text, 1.0) for r in last))
+        return tuple(tuple(rows) for _ in range(peers))
+
+
+class SupervisedGoldTarget(Aggregator):
+    """The target is the gold answer, its text the most common correct response; abstains where no sample is correct.
+
+    Refused unless the run says `supervised=True`.
+    """
+
+    needs_labels = True
+
+    def __call__(self, group: Group) -> Targets:
+        peers, questions, chains = group.shape
+        row = []
+        for q in range(questions):
+            pooled = [r for _, _, r in group.pooled(q)]
+            gold = group.gold[q]
+            correct = [r for r in pooled if None not in (r.answer, gold) and is_correct(r.text, gold)]
+            target = (
+                make_target(break_tie(r.key for r in correct), len(correct) / len(pooled), correct)
+                if correct
+                else None
+            )
+            row.append((target,) * chains)
+        return (tuple(row),) * peers

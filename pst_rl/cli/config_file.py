@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import tyro
 import yaml
+
+from pst_rl.options import OLD_FIELDS, new_spelling
 
 
 def option_value(argv: Sequence[str], name: str) -> str | None:
@@ -56,6 +61,7 @@ def as_flags(options: Mapping[str, Any], hints: Mapping[str, Any], source: str) 
         ValueError: An option that is not among `hints`; the message names the nearest one that is.
     """
     flags: list[str] = []
+    check_old_names({name: value for name, value in options.items() if name not in hints}, source)
     for name, value in options.items():
         if name not in hints:
             near = difflib.get_close_matches(name, hints, n=1)
@@ -68,6 +74,37 @@ def as_flags(options: Mapping[str, Any], hints: Mapping[str, Any], source: str) 
         else:
             flags += [flag, *_words(value)]
     return flags
+
+
+def check_old_flags(argv: Sequence[str]) -> None:
+    """Refuses flags of an earlier version, as [`check_old_names`] does."""
+    found: dict[str, Any] = {}
+    for word, following in pairwise([*argv, "--"]):
+        flag, is_set, value = word.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        if flag.startswith("--") and name.removeprefix("no_") in OLD_FIELDS:
+            if not is_set:
+                value = following if not following.startswith("--") else str(name[:3] != "no_").lower()
+            with contextlib.suppress(json.JSONDecodeError):  # a word is itself
+                value = json.loads(value)
+            found[name.removeprefix("no_")] = value
+    check_old_names(found)
+
+
+def check_old_names(options: Mapping[str, Any], source: str | None = None) -> None:
+    """Refuses options of an earlier version, in a file or as flags, with the flags that say the same now.
+
+    >>> check_old_names({"pmi": "on", "pmi_tau": 2}, "run.yaml")
+    Traceback (most recent call last):
+    ValueError: pmi, pmi_tau in run.yaml: now --weighting pmi --weighting-options '{"tau": 2}'
+
+    Raises:
+        ValueError: There are some.
+    """
+    if old := {name: value for name, value in options.items() if name in OLD_FIELDS}:
+        new = new_spelling(old)
+        said = f"{', '.join(old)} in {source}" if source else ", ".join("--" + n.replace("_", "-") for n in old)
+        raise ValueError(f"{said}: now {shlex.join(as_flags(new, dict.fromkeys(new, str), ''))}")
 
 
 def with_file(command: type, path: str | None) -> tuple[Any, list[str]]:

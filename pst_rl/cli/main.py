@@ -10,13 +10,13 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import tyro
 
-from pst_rl.cli.config_file import option_value, with_file
+from pst_rl.cli.config_file import check_old_flags, option_value, with_file
 from pst_rl.cli.eval import Eval
 from pst_rl.cli.exit_status import DONE, INTERRUPTED, OUTPUT_CLOSED, TERMINATED, Terminated, sigterm_raises, status_of
 from pst_rl.cli.gv_gap import GVGap
 from pst_rl.cli.label import Label
 from pst_rl.cli.options import Train
-from pst_rl.cli.parse import fail, in_one_line, quiet_bitsandbytes
+from pst_rl.cli.parse import fail, in_one_line, json_options, quiet_bitsandbytes
 from pst_rl.cli.peers import Peers
 from pst_rl.cli.push import Push
 from pst_rl.cli.report import Report
@@ -110,6 +110,7 @@ def parse(argv: Sequence[str]) -> Command:
         )
     if name == "train":
         return TrainRun.parse(words)
+    check_old_flags(words)
     default, from_file = in_one_line(lambda: with_file(COMMANDS[name], option_value(words, "config")))
     flat = Annotated[COMMANDS[name], tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes]
 
@@ -117,7 +118,8 @@ def parse(argv: Sequence[str]) -> Command:
         return options
 
     command.__doc__ = COMMANDS[name].__doc__
-    return in_one_line(lambda: tyro.cli(command, args=[*from_file, *words], prog=f"pst-rl {name}"))
+    with json_options():
+        return in_one_line(lambda: tyro.cli(command, args=[*from_file, *words], prog=f"pst-rl {name}"))
 
 
 _WHAT = "Language models that improve without labels. `pst-rl COMMAND --help` lists a command's options."

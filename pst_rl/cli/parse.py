@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get
 
 import tyro
 
-from pst_rl.cli.config_file import as_flags, option_value, read_config
+from pst_rl.cli.config_file import as_flags, check_old_flags, option_value, read_config
 from pst_rl.cli.exit_status import REFUSED
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def parse(
         SystemExit: With status 0, after `--help`.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    check_old_flags(argv)
     from_file = read_config(path) if (path := option_value(argv, "config")) else {}
     preset = option_value(argv, "preset") or str(from_file.get("preset") or next(iter(presets)))
     if preset not in presets:
@@ -124,10 +125,15 @@ def _parse_flags(parts: tuple[type, type, type], flags: list[str], prog: str | N
 
     arguments.__doc__ = script.__doc__
     arguments.__annotations__ = dict(zip(("script", "config", "model"), (flat[part] for part in parts), strict=True))
+    with json_options():
+        return tyro.cli(arguments, args=flags, prog=prog, config=(tyro.conf.AvoidSubcommands,))
+
+
+def json_options() -> tyro.constructors.ConstructorRegistry:
+    """Inside, options that take a dict read JSON."""
     registry = tyro.constructors.ConstructorRegistry()
     registry.primitive_rule(json_rule)
-    with registry:
-        return tyro.cli(arguments, args=flags, prog=prog, config=(tyro.conf.AvoidSubcommands,))
+    return registry
 
 
 def json_rule(info: Any) -> Any:

@@ -88,7 +88,7 @@ PAPER: dict[str, Any] = QLORA | {
     "aggregator": "last_peer",
     "objective": "weighted_sft",
     "quorum": 0.0,
-    "pmi": "on",
+    "weighting": "pmi",
 }
 
 PRESETS = {"demo": DEMO, "qlora": QLORA, "paper": PAPER}

@@ -10,7 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from pst_rl.loop.checkpoint_files import newest_complete
-from pst_rl.loop.joint_trainer import JointTrainer
+from pst_rl.stages.pmi import PMIWeights
+from pst_rl.trainer import PSTTrainer
 
 SHOWN = ("peers/agreement", "peers/distinct_answers", "peers/abstained", "aggregate/accuracy")
 
@@ -18,7 +19,7 @@ SHOWN = ("peers/agreement", "peers/distinct_answers", "peers/abstained", "aggreg
 class RichProgress(TrainerCallback):
     """Shows the step, the time left, and a few joint metrics."""
 
-    def __init__(self, trainer: JointTrainer):
+    def __init__(self, trainer: PSTTrainer):
         self.trainer = trainer
         self.console = Console()
         self.bar: Progress | None = None
@@ -56,7 +57,7 @@ class RichProgress(TrainerCallback):
         parts = [f"{name.split('/', 1)[1]} {float(logs[name]):.3f}" for name in SHOWN if name in logs]
         for name in self.trainer.peers:
             shown = {"reward": logs.get(f"{name}/reward"), "pmi": logs.get(f"{name}/pmi/mean")}
-            if self.trainer.args.pmi == "off":
+            if not isinstance(self.trainer.weighting, PMIWeights):
                 del shown["pmi"]
             parts.append(f"{name}: " + " ".join(f"{key} {_number(value)}" for key, value in shown.items()))
         self.console.print(
@@ -81,7 +82,7 @@ class RichProgress(TrainerCallback):
             self.console.print(f"{reason.rstrip('.')}. Resume with:\n  {again}", soft_wrap=True)
 
 
-def show_progress(trainer: JointTrainer) -> RichProgress:
+def show_progress(trainer: PSTTrainer) -> RichProgress:
     """Replaces the trainer's default progress bar and printer by ours."""
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)

@@ -20,7 +20,8 @@ from pst_rl.memory.estimate import ModelShape, RunShape, estimate
 from pst_rl.peers.prompts import Prompt, PromptFormat, foreign_prompt, show_peers
 from pst_rl.peers.reader import load_tokenizer
 from pst_rl.peers.spec import PeerSpec, resolve_peers
-from pst_rl.scheme import check_scheme, make_aggregator, make_providers, mix_rewards
+from pst_rl.scheme import check_scheme, make_aggregator, make_providers, make_weighting, mix_rewards
+from pst_rl.stages.pmi import PMIWeights
 
 if TYPE_CHECKING:
     from trl import ModelConfig
@@ -86,7 +87,7 @@ def plan_training(arguments: Arguments) -> list[str]:
     )
     providers = make_providers(args.rewards, args)
     mix_rewards(args, providers)
-    check_scheme(args, specs, make_aggregator(args), providers, train)
+    check_scheme(args, specs, make_aggregator(args), providers, train, make_weighting(args))
 
     prompts = list(train["prompt"])
     options = args.chat_template_kwargs or {}
@@ -176,7 +177,8 @@ def flops(args: PSTConfig, model: ModelConfig, steps: Steps, parameters: int, pr
     """
     update = 4 if model.use_peft else 6
     update += 2 * args.gradient_checkpointing + 2 * (args.beta != 0.0)
-    generate = 2 + 2 * (args.pmi == "on" and not args.pmi_from_cache)
+    pmi = PMIWeights.of(args)
+    generate = 2 + 2 * (pmi is not None and not pmi.from_cache)
     tokens = steps.rows * steps.batches * (prompt + args.max_completion_length)
     return parameters * tokens * (generate + update * args.num_iterations)
 

@@ -17,6 +17,9 @@ from pst_rl.aggregation import AGGREGATORS
 from pst_rl.aggregation.votes import Majority
 from pst_rl.data import FILE_FORMATS, PRESETS
 from pst_rl.report import RunResults, markdown_table, pipe_table
+from pst_rl.rewards import provider_name
+from pst_rl.stages.pmi import PMIWeights
+from pst_rl.stages.weighting import Unweighted, Weighting
 from pst_rl.tiny import TINY_PEERS
 
 if TYPE_CHECKING:
@@ -54,6 +57,7 @@ class CardRun:
     args: PSTConfig
     aggregator: Aggregator
     mix: RewardMix
+    weighting: Weighting
     updated: Collection[str]
     questions: int
     step: int
@@ -180,7 +184,7 @@ def settings(run: CardRun, name: str) -> Iterable[tuple[str, str]]:
             yield label, f"`{json.dumps(options)}`"
     yield "Objective", args.objective
     yield "Loss", f"{args.loss_type}, beta {args.beta:g}"
-    yield "PMI weights", describe_pmi(run)
+    yield "PMI weights", describe_pmi(run.weighting)
     group = f"{args.num_generations} for each question and peer, {args.generation_batch_size // args.num_generations}"
     yield "Samples", f"{group} questions at a time, temperature {args.temperature:g}, top_p {args.top_p:g}"
     yield "Completion length", f"at most {args.max_completion_length} tokens"
@@ -197,14 +201,13 @@ def describe_aggregator(run: CardRun) -> str:
     return f"{name}, quorum {aggregator.quorum:g}" if isinstance(aggregator, Majority) else name
 
 
-def describe_pmi(run: CardRun) -> str:
-    """The switches of the weights, in the words of the configuration."""
-    args = run.args
-    if args.pmi == "off":
-        return "off"
+def describe_pmi(weighting: Weighting) -> str:
+    """The options of the weights, in the words of the configuration."""
+    if not isinstance(weighting, PMIWeights):
+        return "off" if isinstance(weighting, Unweighted) else f"replaced by {provider_name(weighting)}"
     switches = ("direction", "scorer", "target", "conditioning", "marginal", "reduction")
-    named = [f"{switch} {getattr(args, f'pmi_{switch}')}" for switch in switches]
-    tau = "a running standard deviation" if args.pmi_tau is None else f"{args.pmi_tau:g} nats"
+    named = [f"{switch} {getattr(weighting, switch)}" for switch in switches]
+    tau = "a running standard deviation" if weighting.tau is None else f"{weighting.tau:g} nats"
     return ", ".join(["on", *named, f"tau {tau}"])
 
 

@@ -16,7 +16,7 @@ from transformers.trainer_utils import rotate_checkpoints
 
 from pst_rl.loop.checkpoint_files import UNFINISHED, CheckpointError, find_checkpoint, newest_complete, publish
 from pst_rl.loop.faults import NumericFault
-from pst_rl.loop.identity import IDENTITY, differences, run_identity
+from pst_rl.loop.identity import IDENTITY, differences, renewed, run_identity
 from pst_rl.loop.lock import RunLock
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class JointCheckpoints:
     def _check_identity(self, folder: Path) -> None:
         if self.args.resume_anyway or not (folder / IDENTITY).is_file():
             return
-        lines = differences(json.loads((folder / IDENTITY).read_text()), self.identity())
+        lines = differences(renewed(json.loads((folder / IDENTITY).read_text())), self.identity())
         if lines:
             raise ValueError(
                 f"{folder} was written by another run:\n  " + "\n  ".join(lines) + "\nResume with what it was written "
@@ -212,6 +212,8 @@ class JointCheckpoints:
         # Not always a multiple of the optimizer steps: the last one of an epoch may have fewer micro-steps.
         self._step = state.get("micro_steps", self.state.global_step * self.args.gradient_accumulation_steps)
         parts = self.stateful_parts()
+        if "pmi_scale" in state["parts"]:  # its name before the weights had a registry
+            state["parts"].setdefault("weighting", state["parts"].pop("pmi_scale"))
         if missing := sorted(set(parts) - set(state["parts"])):
             raise ValueError(
                 f"{path} has no state of {', '.join(missing)}: the checkpoint was written by a run with other reward "

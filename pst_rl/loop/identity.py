@@ -14,6 +14,8 @@ from trl import GRPOConfig
 
 from pst_rl.config import PSTConfig
 from pst_rl.files import edges_digest, json_digest
+from pst_rl.options import OLD_FIELDS, new_spelling
+from pst_rl.stages.pmi import PMIWeights
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -57,6 +59,18 @@ def run_identity(
         "settings": {name: getattr(args, name) for name in [*TRL_SETTINGS, *sorted(own)]},
     }
     return json.loads(json.dumps(identity, default=_plain))
+
+
+def renewed(identity: dict[str, Any]) -> dict[str, Any]:
+    """The identity in a checkpoint as this version writes it: earlier ones had a field for each option of PMI."""
+    settings = dict(identity.get("settings", {}))
+    old = {name: settings.pop(name) for name in OLD_FIELDS if name in settings}
+    if not old:
+        return identity
+    defaults = {f"pmi_{f.name}": f.default for f in fields(PMIWeights)}
+    said = {name: value for name, value in old.items() if name == "pmi" or value != defaults[name]}
+    settings |= {"weighting_options": None} | new_spelling(said)
+    return identity | {"settings": settings, "weighting": settings["weighting"]}
 
 
 def peer_identity(spec: PeerSpec, model: PreTrainedModel) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from trl import ModelConfig
@@ -57,12 +57,10 @@ class MemoryOptions:
     """Mixed precision in float16."""
     beta: float = 0.0
     """Other than 0 a reference model is needed, unless LoRA is used."""
-    pmi: Literal["on", "off"] = "off"
-    """Whether PMI is scored."""
-    pmi_target: Literal["answer", "response"] = "answer"
-    """What of the aggregate is scored."""
-    pmi_from_cache: bool = False
-    """Keep the keys and values of all peers until PMI is known."""
+    weighting: str = "none"
+    """Whether PMI is scored (pmi)."""
+    weighting_options: dict[str, Any] | None = None
+    """Its options (JSON): what of the aggregate is scored, and whether the keys and values of all peers stay."""
     use_cpu: bool = False
     """A run without a GPU."""
 
@@ -92,7 +90,7 @@ class RunShape:
         accumulates: Whether an optimizer step has several micro-batches (`gradient_accumulation_steps` above 1).
         reference: `beta > 0`. A second model where all weights are trained; LoRA needs none.
         pmi, target_length: Whether PMI is scored, and the tokens of the longest target.
-        keep_caches: `pmi_from_cache`: the keys and values of all peers stay until PMI is known.
+        keep_caches: PMI's `from_cache`: the keys and values of all peers stay until PMI is known.
         device: `"cpu"`, or `"cuda"` for any device with Triton: there TRL folds logits without copies.
     """
 
@@ -142,10 +140,12 @@ class RunShape:
             raise ValueError(f"Memory is estimated for {', '.join(known)}, not for optim={optimizer!r}.")
         if model.load_in_8bit:
             raise ValueError("Memory is not estimated for 8-bit weights; use load_in_4bit or neither.")
+        from pst_rl.stages.pmi import PMIWeights  # loads torch, which `pst-rl peers` can do without
+
         dtype = None if model.dtype == "float32" else model.dtype
         if dtype is not None and dtype not in WIDTH:
             raise ValueError(f"Memory is estimated for {', '.join(WIDTH)}, not for dtype={dtype!r}.")
-        targets = model.lora_target_modules
+        targets, pmi = model.lora_target_modules, PMIWeights.of(config)
         return cls(
             quantization="nf4" if model.load_in_4bit else "none",
             double_quant=model.use_bnb_nested_quant,
@@ -163,9 +163,9 @@ class RunShape:
             autocast=bool(config.bf16 or config.fp16),
             accumulates=config.gradient_accumulation_steps > 1,
             reference=config.beta != 0.0,
-            pmi=config.pmi == "on",
-            target_length=config.max_completion_length if config.pmi_target == "response" else 16,
-            keep_caches=config.pmi_from_cache,
+            pmi=pmi is not None,
+            target_length=config.max_completion_length if pmi and pmi.target == "response" else 16,
+            keep_caches=pmi is not None and pmi.from_cache,
             device="cpu" if config.use_cpu else "cuda",
         )
 

@@ -57,6 +57,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
         self.update: PeerUpdate | None = None
         self.tokens: Counter[str] = Counter()  # "generated" and "scored" on this process, prompts of scored texts too
         self.live: dict[tuple, tuple[LiveCache, int]] = {}  # (prompt ids, completion ids) -> where its keys are
+        self.keeps_caches = False  # whether sampling leaves its keys and values there
         args = copy.copy(args)  # another GRPOConfig would wipe accelerate's global state
         args.model_init_kwargs = None
         args.trust_remote_code = spec.trust_remote_code  # TRL's for the tokenizer
@@ -152,7 +153,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
                 if logprobs is not None:
                     logprobs[row] = logprobs[row][:kept]
                 texts[row], finished[row] = text[:at], True
-        if self.args.pmi_from_cache and not greedy:
+        if self.keeps_caches and not greedy:
             for row, cell in enumerate(cells):
                 self.live[tuple(prompt_ids[row]), tuple(completion_ids[row])] = cell
         return Rollout(prompts, prompt_ids, completion_ids, logprobs, texts, [None] * len(texts), finished)

@@ -4,17 +4,15 @@ A provider is a plain callable `provider(group) -> Rewards` over the complete ga
 on the identical group, draws randomness only from `group.rng`, and never generates text itself.
 """
 
-from pst_rl.rewards.base import RewardProvider, Stateful, provider_name
+from pst_rl.rewards.base import RewardProvider, Stateful, per_sample, provider_name
+from pst_rl.rewards.basic import MatchesAggregate, RandomReward, SupervisedGold
 from pst_rl.rewards.confidence import NegativeEntropy, SelfCertainty
 from pst_rl.rewards.correlated_agreement import CorrelatedAgreement
 from pst_rl.rewards.determinant_mi import DeterminantMI
 from pst_rl.rewards.icm import ICMReward
-from pst_rl.rewards.matches_aggregate import MatchesAggregate
 from pst_rl.rewards.mutual_prediction import MutualPrediction
-from pst_rl.rewards.random_reward import RandomReward
 from pst_rl.rewards.saie import SAIE
 from pst_rl.rewards.semantic_entropy import SemanticEntropy
-from pst_rl.rewards.supervised_gold import SupervisedGold
 from pst_rl.rewards.trl_reward import TRLReward
 from pst_rl.rewards.vote_share import VoteShare
 
@@ -51,5 +49,6 @@ __all__ = [
     "SupervisedGold",
     "TRLReward",
     "VoteShare",
+    "per_sample",
     "provider_name",
 ]

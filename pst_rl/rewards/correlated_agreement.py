@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pst_rl.records import Group, Rewards
-from pst_rl.rewards.base import blank
-from pst_rl.rewards.peer_agreement import need_peers, others, shares
+from pst_rl.rewards.base import blank, need_peers, others, shares
 
 
 class CorrelatedAgreement:

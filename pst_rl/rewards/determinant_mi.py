@@ -8,8 +8,7 @@ import torch
 
 from pst_rl.answers import canonical_key
 from pst_rl.records import Group, Rewards
-from pst_rl.rewards.base import blank
-from pst_rl.rewards.peer_agreement import need_peers
+from pst_rl.rewards.base import blank, need_peers
 
 
 class DeterminantMI:

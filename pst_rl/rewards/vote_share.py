@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pst_rl.records import Group, Rewards
-from pst_rl.rewards.base import blank
-from pst_rl.rewards.peer_agreement import Scope, check_scope, electorates, shares
+from pst_rl.rewards.base import Scope, blank, check_scope, electorates, shares
 
 
 class VoteShare:

@@ -1,35 +1,33 @@
-"""Stage 5: pointwise mutual information between each response and the aggregate, and the weight made from it.
-
-    PMI = log p(aggregate | question, response) - log p(aggregate | question)         [nats]
-    w   = 2 sigmoid(-PMI / tau)                                                       stop-gradient, in (0, 2)
-
-A response that already predicts the aggregate (high PMI) is updated less, a misaligned one more (arXiv 2604.13356).
-The sigmoid is reported in a reading note on the paper; scorer, scored text, conditioning, marginal, normalisation and
-tau are switches of ours, because the paper's abstract states none of them. So is the other direction, `"more"`, which
-changes the sign inside the sigmoid.
-"""
+"""The weighting `"pmi"`: pointwise mutual information between each response and the aggregate, and its weight."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from accelerate.utils import gather_object
 
+from pst_rl.options import check_choices
 from pst_rl.peers.generation import LiveCache
 from pst_rl.peers.prompts import foreign_prompt
-from pst_rl.records import Group, Rewards, Rollout, Target, Weights
+from pst_rl.records import Group, Target, Weights
 from pst_rl.scoring.cached_logprobs import CachedPair, sum_logprobs_from_cache
 from pst_rl.scoring.logprobs import Pair, sum_logprobs
+from pst_rl.stages.weighting import WeightRequest
 
 if TYPE_CHECKING:
     from pst_rl.config import PSTConfig
-    from pst_rl.peers.peer_trainer import PeerTrainer
 
 WeightFunction = Callable[[torch.Tensor], torch.Tensor]
+Judge = Literal["responder", "last_peer", "other_peers"]
+Scored = Literal["answer", "response"]
+Conditioning = Literal["own_reasoning", "in_prompt"]
+Marginal = Literal["own_samples", "unconditional"]
+Reduction = Literal["sum", "per_token"]
+Direction = Literal["less", "more"]
 
 
 def sigmoid_weight(z: torch.Tensor) -> torch.Tensor:
@@ -59,49 +57,90 @@ class RunningScale:
 
 
 @dataclass(frozen=True)
-class PMIRequest:
-    """What the PMI stage needs.
-
-    Attributes:
-        group: The complete group with targets.
-        rollouts: This process's rollouts, one per peer.
-        offset: Index of this process's first row in the complete batch.
-        active: Which samples to score, bool (P, Q, G), equal on every process; others get weight 1.
-        build_prompt: Hook `(prompt, previous_texts) -> prompt`, for `pmi_conditioning="in_prompt"`.
-    """
-
-    group: Group
-    rollouts: list[Rollout]
-    offset: int
-    active: torch.Tensor
-    build_prompt: Callable
-
-
-def active_samples(rewards: list[Rewards], reward_weights: list[float], config: PSTConfig) -> torch.Tensor:
-    """Samples whose advantage can differ from zero, bool (P, Q, G): those of groups whose rewards vary.
-
-    Where the advantage does not come from the group alone (`normalize_then_sum`, the cross-entropy objectives), every
-    sample that some provider scored is active.
-    """
-    scored = torch.stack([~r.abstain for r in rewards]).any(0)
-    if config.objective != "grpo" or config.multi_objective_aggregation == "normalize_then_sum":
-        return scored
-    total = sum(w * torch.where(r.abstain, 0.0, r.values) for w, r in zip(reward_weights, rewards, strict=True))
-    high = torch.where(scored, total, -torch.inf).amax(2, keepdim=True)
-    low = torch.where(scored, total, torch.inf).amin(2, keepdim=True)
-    return scored & (high > low)
-
-
 class PMIWeights:
-    """Computes `Weights` from a `PMIRequest`; holds the running scale between batches."""
+    """A response that already predicts the aggregate is updated less, a misaligned one more.
 
-    def __init__(self, config: PSTConfig, engines: list[PeerTrainer], function: WeightFunction = sigmoid_weight):
-        self.config = config
-        self.engines = engines
-        self.function = function
-        self.scale = RunningScale()
+        PMI = log p(aggregate | question, response) - log p(aggregate | question)         [nats], (P, Q, G)
+        w   = 2 sigmoid(-PMI / tau)                                                       stop-gradient, in (0, 2)
 
-    def __call__(self, request: PMIRequest) -> Weights:
+    Source: PST (arXiv 2604.13356). Stated: the mutual information between a response and the aggregate scales its
+    update. The sigmoid is reported in a reading note on the paper. Our choice: every option, because the paper's
+    abstract states none of them. On the tiny peers no form gained anything (docs/findings.md), so `weighting="none"`
+    is the default.
+
+    Args:
+        scorer: Whose probabilities: the `"responder"`, the `"last_peer"`, or the mean over the `"other_peers"`.
+        target: What is scored: the aggregate's final `"answer"` or its whole `"response"`.
+        conditioning: How the response conditions: `"own_reasoning"` (the target follows the response with its own
+            final answer cut off) or `"in_prompt"` (the response is shown in the prompt, as another peer's would be).
+        marginal: log p(aggregate | question): `"unconditional"` (one pass per question) or `"own_samples"` (log of the
+            mean of the conditional over the peer's own samples; no extra pass).
+        reduction: `"sum"` over the target's tokens, or mean `"per_token"`.
+        direction: A sample of high PMI is updated `"less"` (the paper), or `"more"` (w = 2 sigmoid(PMI / tau), trust
+            in samples that lead to the aggregate).
+        tau: Temperature in nats. Unset: a running standard deviation of each peer's PMI.
+        from_cache: Read only the targets, after the keys and values that sampling has left, which stay in memory until
+            then. Needs `shared_prefill=True` and the responder's own reasoning.
+        function: Maps +-PMI / tau to weights, element-wise; by default 2 sigmoid(-z).
+
+    Raises:
+        ValueError: An option that does not exist, a tau that is not positive, or `from_cache` where the scored context
+            is not what was sampled.
+    """
+
+    scorer: Judge = "responder"
+    target: Scored = "answer"
+    conditioning: Conditioning = "own_reasoning"
+    marginal: Marginal = "own_samples"
+    reduction: Reduction = "sum"
+    direction: Direction = "less"
+    tau: float | None = None
+    from_cache: bool = False
+    function: WeightFunction = sigmoid_weight
+    scale: RunningScale = field(default_factory=RunningScale, init=False, compare=False, repr=False)
+
+    name: ClassVar[str] = "pmi"
+
+    def __post_init__(self):
+        check_choices(
+            scorer=(self.scorer, Judge),
+            target=(self.target, Scored),
+            conditioning=(self.conditioning, Conditioning),
+            marginal=(self.marginal, Marginal),
+            reduction=(self.reduction, Reduction),
+            direction=(self.direction, Direction),
+        )
+        if self.tau is not None and not self.tau > 0:
+            raise ValueError(f"tau must be positive (nats), got {self.tau}; leave it unset to estimate it.")
+        if self.from_cache and not (self.scorer == "responder" and self.conditioning == "own_reasoning"):
+            raise ValueError(
+                "from_cache=True needs scorer='responder' and conditioning='own_reasoning': only then is the scored "
+                "context what was sampled."
+            )
+
+    @classmethod
+    def of(cls, config: PSTConfig) -> PMIWeights | None:
+        """The one that a configuration names, or `None` if it names another weighting."""
+        return cls(**config.weighting_options or {}) if config.weighting == cls.name else None
+
+    @property
+    def min_peers(self) -> int:
+        """The smallest number of peers it makes sense for."""
+        return 2 if self.scorer == "other_peers" else 1
+
+    @property
+    def needs_caches(self) -> bool:
+        """Whether the keys and values that sampling has left must stay until PMI is known."""
+        return self.from_cache
+
+    def state_dict(self) -> dict[str, Any]:
+        """The running deviation of each peer's PMI, so that a resumed run goes on with it."""
+        return self.scale.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.scale.load_state_dict(state)
+
+    def __call__(self, request: WeightRequest) -> Weights:
         pmi = self.pmi(request)
         values = torch.ones_like(pmi)
         metrics: dict[str, float] = {}
@@ -110,8 +149,8 @@ class PMIWeights:
             wanted = request.active[p] & torch.tensor(targets)  # without a target there is nothing to compare with
             finite = torch.isfinite(pmi[p]) & wanted
             scored = pmi[p][finite]
-            tau = self.config.pmi_tau or self.scale.update(name, scored)
-            sign = -1.0 if self.config.pmi_direction == "more" else 1.0
+            tau = self.tau or self.scale.update(name, scored)
+            sign = -1.0 if self.direction == "more" else 1.0
             values[p][finite] = self.function(sign * scored / tau).to(values)
             # A response whose probability is not a number gives no usable direction: no update from it.
             values[p][wanted & ~finite] = 0.0
@@ -121,9 +160,9 @@ class PMIWeights:
                 metrics |= _describe(name, request.group, p, pmi[p], finite, values[p])
         return Weights(values.detach(), pmi, metrics)
 
-    def pmi(self, request: PMIRequest) -> torch.Tensor:
+    def pmi(self, request: WeightRequest) -> torch.Tensor:
         """PMI in nats, (P, Q, G), the same on every process; NaN where not active, without target, or not finite."""
-        local = [self._score_peer(request, p) for p in range(len(self.engines))]
+        local = [self._score_peer(request, p) for p in range(len(request.engines))]
         rows = gather_object([list(row) for row in zip(*local, strict=True)])  # [row][peer], all processes in order
         peers, questions, chains = request.group.shape
         pmi = torch.full((peers, questions, chains), float("nan"))
@@ -131,18 +170,18 @@ class PMIWeights:
             target = request.group.targets[p][q][g]
             if target is None or not request.active[p, q, g]:
                 continue
-            statement = self._statement(target)
+            statement = self._statement(request, target)
             first = q * chains
             scores = rows[first + g][p].get(statement)
             if scores is None:  # nothing to score: the target is no text at all
                 continue
             conditional, marginal = scores
-            if self.config.pmi_marginal == "own_samples":
+            if self.marginal == "own_samples":
                 marginal = _log_mean_exp([rows[first + h][p][statement][0] for h in range(chains)])
             pmi[p, q, g] = conditional - marginal
         return pmi
 
-    def _score_peer(self, request: PMIRequest, p: int) -> list[dict[str, tuple[float, float]]]:
+    def _score_peer(self, request: WeightRequest, p: int) -> list[dict[str, tuple[float, float]]]:
         """For each of this process's rows: (conditional, unconditional) log-probability of each statement it needs.
 
         With `own_samples` these are all targets of its question, so that each chain's target can be compared under
@@ -150,82 +189,81 @@ class PMIWeights:
         """
         jobs: dict[int, list[tuple[int, str, Pair | CachedPair, Pair | None]]] = {}
         count = len(request.rollouts[p].texts)
-        for row in range(count):
-            q, g = divmod(request.offset + row, request.group.shape[2])
-            own_samples = self.config.pmi_marginal == "own_samples"
+        for row, (q, g) in enumerate(request.local.cells):
+            own_samples = self.marginal == "own_samples"
             wanted = (
                 request.active[p, q]
                 if own_samples
                 else request.active[p, q] & (torch.arange(len(request.active[p, q])) == g)
             )
             statements = {
-                self._statement(target): None
+                self._statement(request, target): None
                 for target, active in zip(request.group.targets[p][q], wanted.tolist(), strict=True)
                 if active and target is not None
             }
-            for scorer in self._scorers(request.group, p, q) if statements else []:
+            for scorer in self._scorers(request, p, q) if statements else []:
                 context = self._context(request, scorer, p, row)
                 cell = self._cell(request, scorer, p, row)
                 for statement in statements:
-                    if ids := self.engines[scorer].text_ids(statement):
+                    if ids := request.engines[scorer].text_ids(statement):
                         prior = None if own_samples else (self._question_ids(request, scorer, p, row), ids)
                         pair = (context, ids) if cell is None else CachedPair(*cell, context, ids)
                         jobs.setdefault(scorer, []).append((row, statement, pair, prior))
-        return self._run(jobs, count)
+        return self._run(request, jobs, count)
 
-    def _cell(self, request: PMIRequest, scorer: int, p: int, row: int) -> tuple[LiveCache, int] | None:
+    def _cell(self, request: WeightRequest, scorer: int, p: int, row: int) -> tuple[LiveCache, int] | None:
         """Where the keys and values of this row's own response are, if its sampling has left them."""
-        if not self.config.pmi_from_cache or scorer != p:
+        if not self.from_cache or scorer != p:
             return None
         rollout = request.rollouts[p]
-        return self.engines[p].live.get((tuple(rollout.prompt_ids[row]), tuple(rollout.completion_ids[row])))
+        return request.engines[p].live.get((tuple(rollout.prompt_ids[row]), tuple(rollout.completion_ids[row])))
 
-    def _run(self, jobs: dict, count: int) -> list[dict[str, tuple[float, float]]]:
+    def _run(self, request: WeightRequest, jobs: dict, count: int) -> list[dict[str, tuple[float, float]]]:
         """Scores the jobs of each scorer in one go; means over several scorers."""
         found: list[dict[str, list[tuple[float, float]]]] = [{} for _ in range(count)]
         for scorer, entries in jobs.items():
-            engine, size = self.engines[scorer], self.config.per_device_train_batch_size
+            engine, size = request.engines[scorer], request.batch_size
             priors = [prior for *_, prior in entries if prior is not None]
             pairs = [pair for _, _, pair, _ in entries]
-            if self.config.pmi_from_cache:
+            if self.from_cache:
                 scores = sum_logprobs_from_cache(engine, pairs, size) + sum_logprobs(engine, priors, size)
             else:
                 scores = sum_logprobs(engine, pairs + priors, size)
             for i, (row, statement, pair, _) in enumerate(entries):
-                length = len(pair[-1]) if self.config.pmi_reduction == "per_token" else 1
+                length = len(pair[-1]) if self.reduction == "per_token" else 1
                 prior = scores[len(entries) + i] / length if priors else float("nan")
                 found[row].setdefault(statement, []).append((scores[i] / length, prior))
         mean = lambda pairs: tuple(sum(column) / len(pairs) for column in zip(*pairs, strict=True))  # noqa: E731
         return [{statement: mean(pairs) for statement, pairs in row.items()} for row in found]
 
-    def _statement(self, target: Target) -> str:
+    def _statement(self, request: WeightRequest, target: Target) -> str:
         """The text whose probability is asked for."""
-        if self.config.pmi_target == "response":
+        if self.target == "response":
             return target.text or ""
-        statement = self.config.answer_template.replace("{answer}", target.answer.text).strip()
-        return f" {statement}" if self.config.pmi_conditioning == "own_reasoning" else statement
+        statement = request.answer_template.replace("{answer}", target.answer.text).strip()
+        return f" {statement}" if self.conditioning == "own_reasoning" else statement
 
-    def _scorers(self, group: Group, p: int, q: int) -> list[int]:
-        if self.config.pmi_scorer == "responder":
+    def _scorers(self, request: WeightRequest, p: int, q: int) -> list[int]:
+        if self.scorer == "responder":
             return [p]
-        if self.config.pmi_scorer == "last_peer":
-            return [group.order[q][-1]]
-        return [j for j in range(len(self.engines)) if j != p]
+        if self.scorer == "last_peer":
+            return [request.group.order[q][-1]]
+        return [j for j in range(len(request.engines)) if j != p]
 
-    def _question_ids(self, request: PMIRequest, scorer: int, p: int, row: int) -> list[int]:
+    def _question_ids(self, request: WeightRequest, scorer: int, p: int, row: int) -> list[int]:
         """The question as the scorer sees it: the prompt it responded to itself, else the plain question."""
-        if scorer == p and self.config.pmi_conditioning == "own_reasoning":
+        if scorer == p and self.conditioning == "own_reasoning":
             return request.rollouts[p].prompt_ids[row]
-        engine = self.engines[scorer]
+        engine = request.engines[scorer]
         return engine.prompt_ids(engine.format.adapt(self._plain_prompt(request, row)))
 
-    def _plain_prompt(self, request: PMIRequest, row: int):
-        chains = request.group.shape[2]
-        return request.group.prompts[(request.offset + row) // chains]
+    def _plain_prompt(self, request: WeightRequest, row: int):
+        question, _ = request.local.cells[row]
+        return request.group.prompts[question]
 
-    def _context(self, request: PMIRequest, scorer: int, p: int, row: int) -> list[int]:
-        rollout, engine = request.rollouts[p], self.engines[scorer]
-        if self.config.pmi_conditioning == "in_prompt":
+    def _context(self, request: WeightRequest, scorer: int, p: int, row: int) -> list[int]:
+        rollout, engine = request.rollouts[p], request.engines[scorer]
+        if self.conditioning == "in_prompt":
             texts = [rollout.texts[row].strip()]
             prompt = self._plain_prompt(request, row)
             return engine.prompt_ids(foreign_prompt(engine.format, request.build_prompt, prompt, texts))

@@ -6,9 +6,7 @@ import pytest
 import torch
 from helpers import answers_of, group
 
-from pst_rl.aggregation.other_peer import OtherPeer
-from pst_rl.aggregation.own_vote import OwnVote
-from pst_rl.aggregation.votes import Majority, Weighted
+from pst_rl.aggregation.votes import Majority, OtherPeer, OwnVote, Weighted
 from pst_rl.rewards.semantic_entropy import SemanticEntropy
 from pst_rl.rewards.vote_share import VoteShare
 

@@ -136,11 +136,48 @@ def test_lists_and_none_can_be_given(parsed, flags, values):
 
 
 def test_a_list_and_none_in_a_file_are_passed_on(parsed):
-    config = parsed(file="reward_weights: [1.0, 0.5]\npmi_tau: null\nbf16: false\n").config
-    assert (config.reward_weights, config.pmi_tau, config.bf16) == ([1.0, 0.5], None, False)
+    config = parsed(file="reward_weights: [1.0, 0.5]\nrows_per_generate: null\nbf16: false\n").config
+    assert (config.reward_weights, config.rows_per_generate, config.bf16) == ([1.0, 0.5], None, False)
 
 
 # Mistakes
+
+
+@pytest.mark.parametrize(
+    ("flags", "now"),
+    [
+        (("--pmi", "on"), "--pmi: now --weighting pmi"),
+        (("--pmi=off",), "--pmi: now --weighting none"),
+        (
+            ("--pmi", "on", "--pmi-tau", "2"),
+            """--pmi, --pmi-tau: now --weighting pmi --weighting-options '{"tau": 2}'""",
+        ),
+        (("--pmi_scorer", "last_peer"), """now --weighting pmi --weighting-options '{"scorer": "last_peer"}'"""),
+        (("--pmi-from-cache", "--seed", "1"), """now --weighting pmi --weighting-options '{"from_cache": true}'"""),
+        (("--no-pmi-from-cache",), """now --weighting pmi --weighting-options '{"from_cache": false}'"""),
+    ],
+)
+def test_a_flag_of_an_earlier_version_is_answered_with_what_it_is_now(refused, flags, now):
+    assert now in refused(*flags)
+
+
+@pytest.mark.parametrize(
+    ("text", "now"),
+    [
+        ("pmi: on\n", "pmi in {}: now --weighting pmi"),
+        ("pmi: 'off'\npmi_tau: 2\n", "pmi, pmi_tau in {}: now --weighting none"),
+        ("pmi_tau: 2.5\npmi: on\n", """now --weighting pmi --weighting-options '{{"tau": 2.5}}'"""),
+    ],
+)
+def test_an_option_of_an_earlier_version_in_a_file_is_answered_with_what_it_is_now(refused, tmp_path, text, now):
+    file = tmp_path / "old.yaml"
+    file.write_text(text)
+    assert now.format(file) in refused("--config", str(file))
+
+
+def test_a_file_names_a_weighting_and_its_options(parsed):
+    config = parsed(file="weighting: pmi\nweighting_options: {tau: 2, direction: more}\n").config
+    assert (config.weighting, config.weighting_options) == ("pmi", {"tau": 2, "direction": "more"})
 
 
 @pytest.mark.parametrize(

@@ -117,12 +117,11 @@ OTHER = {  # a value that is not the default, for each option
     "bf16": True,
     "fp16": True,
     "beta": 0.1,
-    "pmi": "on",
-    "pmi_target": "response",
-    "pmi_from_cache": True,
+    "weighting": "pmi",
+    "weighting_options": {"target": "response", "from_cache": True},
     "use_cpu": True,
 }
-NEEDS = {"load_in_4bit": {"use_peft": True}, "lora_r": {"use_peft": True}, "pmi_target": {"pmi": "on"}}
+NEEDS = {"load_in_4bit": {"use_peft": True}, "lora_r": {"use_peft": True}, "weighting_options": {"weighting": "pmi"}}
 
 
 def test_options_of_memory_are_those_of_training_with_their_defaults():

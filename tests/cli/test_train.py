@@ -112,12 +112,14 @@ def test_a_forward_pass_costs_two_operations_for_each_parameter_and_token(config
     class LoRA:
         use_peft = True
 
-    args, steps = config(pmi="off", beta=0.0), Steps(questions=4, generations=4, batches=3, steps=3, peers=2)
+    args, steps = config(weighting="none", beta=0.0), Steps(questions=4, generations=4, batches=3, steps=3, peers=2)
     tokens = 16 * 3 * (10 + 40)
     assert flops(args, LoRA, steps, 1000, 10) == 1000 * tokens * (2 + 4)
     LoRA.use_peft = False
-    args = config(pmi="on", beta=0.1, gradient_checkpointing=True)
+    args = config(weighting="pmi", beta=0.1, gradient_checkpointing=True)
     assert flops(args, LoRA, steps, 1000, 10) == 1000 * tokens * (2 + 2 + 6 + 2 + 2)
+    args = config(weighting_options={"from_cache": True}, gradient_checkpointing=False)
+    assert flops(args, LoRA, steps, 1000, 10) == 1000 * tokens * (2 + 6)
 
 
 def test_lengths_are_summed_up_as_least_most_and_median():

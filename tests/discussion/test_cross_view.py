@@ -10,7 +10,7 @@ from helpers import answers_of, chat, group, response
 from speakers import Speaker, request, speakers
 from torch import nn
 
-from pst_rl.aggregation.cross_view import CrossView
+from pst_rl.aggregation.views import CrossView
 from pst_rl.discussion import RolloutContext
 from pst_rl.discussion.cross_view import EMAView, ParaphraseView, loaded
 from pst_rl.records import LocalRows

@@ -6,7 +6,7 @@ import pytest
 from helpers import answers_of, chat, group, response
 from speakers import request, speakers
 
-from pst_rl.aggregation.debate import Debate
+from pst_rl.aggregation.views import Debate
 from pst_rl.discussion import RolloutContext
 from pst_rl.discussion.debate import DebateRollout
 from pst_rl.records import LocalRows

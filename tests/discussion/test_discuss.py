@@ -26,7 +26,7 @@ def discussing(trainer, tiny):
 
     def build(options=None, provider=None, **config):
         peers = {"llama": tiny["llama"], "qwen2": PeerSpec(model=tiny["qwen2"], trainable=False)}
-        defaults = {"max_steps": 1, "per_device_train_batch_size": 8, "pmi": "off"}
+        defaults = {"max_steps": 1, "per_device_train_batch_size": 8, "weighting": "none"}
         return trainer(
             peers, reward_providers=[provider or SAIE(rollout=STYLE | (options or {}))], **defaults | config
         )

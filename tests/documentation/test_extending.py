@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers import group, targets
+from helpers import group, response, targets
 
-from pst_rl import REWARDS
+from pst_rl import REWARDS, WEIGHTINGS
 from pst_rl.records import Score, Turn
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "extending.md"
@@ -17,6 +17,7 @@ SMALL = {"max_steps": 1, "per_device_train_batch_size": 8, "max_completion_lengt
 def printed(monkeypatch):
     """The names that the page's Python defines, one block after the other."""
     monkeypatch.setitem(REWARDS, "soft_vote", None)  # what the page registers is gone again after the test
+    monkeypatch.setitem(WEIGHTINGS, "consensus", None)
     names = {}
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
         exec(block, names)
@@ -28,7 +29,14 @@ def classes():
 
 
 def test_every_scheme_is_under_40_lines():
-    assert [text.split("\n")[0] for text in classes() if len(text.splitlines()) >= 40] == [] and len(classes()) > 4
+    assert [text.split("\n")[0] for text in classes() if len(text.splitlines()) >= 40] == [] and len(classes()) == 7
+
+
+def test_the_shorter_of_two_right_answers_earns_more(printed):
+    answers = [[[response("1", length=4), response("1", length=8), response("2", length=2)]]]
+    rewards = printed["brief"](group(answers, targets=targets([[["1", "1", None]]])))
+    assert rewards.values.tolist() == [[[0.5, 0.25, 0.0]]]
+    assert rewards.abstain.tolist() == [[[False, False, True]]]
 
 
 def test_the_soft_vote_is_the_answers_share(printed):
@@ -60,13 +68,15 @@ def test_the_second_answer_is_rewarded_like_the_first(printed):
 
 
 def test_all_of_them_train_together(trainer, printed):
-    providers = [printed["SoftVote"](), printed["Plausible"]("#### {answer}"), printed["StandsBy"]()]
-    run = trainer(reward_providers=providers, aggregator=printed["GreedyVote"](), **SMALL)
+    providers = [printed["brief"], printed["SoftVote"](), printed["Plausible"]("#### {answer}"), printed["StandsBy"]()]
+    settings = SMALL | {"weighting": "consensus", "weighting_options": {"power": 2.0}}
+    run = trainer(reward_providers=providers, aggregator=printed["GreedyVote"](), **settings)
     run.train()
     logs = run.state.log_history[0]
-    assert {"llama/reward/soft_vote", "llama/reward/plausible", "llama/reward/stands_by", "soft_vote/unparsed"} <= set(
-        logs
-    )
+    rewards = {f"llama/reward/{name}" for name in ("brief", "soft_vote", "plausible", "stands_by")}
+    assert rewards | {"soft_vote/unparsed", "consensus/mean"} <= set(logs)
+    shares = [[t.share**2 if t else 0.0 for chains in peer for t in chains] for peer in run.last_group.targets]
+    assert [engine.update.weights.tolist() for engine in run.engines] == [pytest.approx(of_peer) for of_peer in shares]
     batch = run.last_group
     assert all(len({r.text for r in chains}) == 1 for peer in batch.views["greedy"] for chains in peer)
     asked = [bool(r.turns) == r.finished for *_, r in batch.cells()]

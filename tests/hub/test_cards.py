@@ -35,11 +35,12 @@ def card(trainer, tmp_path):
 
 
 def test_a_card_names_the_peers_the_scheme_and_the_table(card, tmp_path):
-    front, text = card(results=RESULTS, quorum=0.34, seed=7, pmi_tau=0.5)
+    front, text = card(results=RESULTS, quorum=0.34, seed=7, weighting_options={"tau": 0.5})
     assert {"pst-rl", "pst", "trl"} <= set(front["tags"]) and "supervised" not in front["tags"]
     assert "| `llama` | the pst-rl tiny peer (llama) | all weights |" in text
     assert "| Aggregator | majority, quorum 0.34 |" in text
     assert "| Seed | 7 |" in text and "tau 0.5 nats" in text
+    assert "| PMI weights | on, direction less, scorer responder, target answer, conditioning own_reasoning, " in text
     assert "| gemma2 | 40.0 | 50.0 | +10.0 | [+5.0, +15.0] |" in text
     assert "supervised" not in text.lower()
     # No folder of this machine, and nothing that TRL's template was not given.
@@ -58,10 +59,16 @@ def test_a_supervised_run_says_so_in_title_summary_and_tags(card):
 
 
 def test_a_hub_data_set_is_linked(card):
-    front, text = card(dataset_name="gsm8k", pmi="off", context="sequential", aggregator=LastPeer())
+    front, text = card(dataset_name="gsm8k", weighting="none", context="sequential", aggregator=LastPeer())
     assert front["datasets"] == "openai/gsm8k" and "huggingface.co/datasets/openai/gsm8k" in text
     assert "| PMI weights | off |" in text and "| Aggregator | last_peer |" in text
     assert "sequential, fixed order; later peers read the answers" in text
+
+
+def test_a_weighting_of_the_users_is_named(card):
+    def trust(request): ...
+
+    assert "| PMI weights | replaced by trust |" in card(weigh=trust)[1]
 
 
 def test_a_frozen_peer_and_a_last_peer_that_is_not_updated_are_marked(card, tiny):

@@ -59,7 +59,7 @@ def build(folder: Path, kind: str, world: int):
         num_generations=8,
         max_completion_length=40,
         optim="sgd",  # an update in proportion to the gradient; Adam divides rounding errors by their own size
-        pmi="on",
+        weighting="pmi",
         answer_template="#### {answer}",
         answer_style="hash",
         peer_template="\nP: {text}",

@@ -30,7 +30,7 @@ from pst_rl.loop.lock import RunLock
 
 SAVED = {"save_strategy": "steps", "save_steps": 1}
 # Few tokens, and a gradient whatever they are.
-SMALL = {"per_device_train_batch_size": 8, "max_completion_length": 6, "rewards": ["random"], "pmi": "off"}
+SMALL = {"per_device_train_batch_size": 8, "max_completion_length": 6, "rewards": ["random"], "weighting": "none"}
 
 
 def all_weights(trainer):
@@ -235,6 +235,45 @@ def test_resume_on_other_data_is_refused_unless_told_to_go_on(trainer, one_step,
     told = trainer(data=questions(16), max_steps=2, resume_anyway=True)
     told.train(resume_from_checkpoint=True)
     assert told.state.global_step == 2
+
+
+OLD_FIELDS = {
+    "pmi_scorer": "responder", "pmi_target": "answer", "pmi_conditioning": "own_reasoning",
+    "pmi_marginal": "own_samples", "pmi_reduction": "sum", "pmi_direction": "less", "pmi_from_cache": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("now", "old"),
+    [
+        ({"weighting": "none"}, {"pmi": "off", "pmi_tau": None}),
+        ({"weighting": "pmi"}, {"pmi": "on", "pmi_tau": None}),
+        ({"weighting": "pmi", "weighting_options": {"tau": 2.0}}, {"pmi": "on", "pmi_tau": 2.0}),
+    ],
+)
+def test_a_checkpoint_from_before_the_weights_had_a_registry_is_read(trainer, now, old):
+    settings = {"per_device_train_batch_size": 8, "max_completion_length": 6, "rewards": ["random"]} | now
+    made = trainer(max_steps=1, **SAVED | settings)
+    made.train()
+    folder = Path(made.args.output_dir) / "checkpoint-1"
+    identity = json.loads((folder / "run.json").read_text())
+    for name in ("weighting", "weighting_options"):
+        del identity["settings"][name]
+    del identity["weighting"]
+    identity["settings"] |= OLD_FIELDS | old
+    (folder / "run.json").write_text(json.dumps(identity))
+    state = torch.load(folder / "joint_state_0.pt", weights_only=True)
+    state["parts"].pop("weighting", None)
+    state["parts"]["pmi_scale"] = {"variance": {"gemma2": 4.0}}
+    torch.save(state, folder / "joint_state_0.pt")
+    seal(folder)  # its checksums were those of what was written
+    other = {"weighting": "none" if now["weighting"] == "pmi" else "pmi", "weighting_options": None}
+    with pytest.raises(ValueError, match="settings.weighting: "):
+        trainer(max_steps=2, **settings | other).train(resume_from_checkpoint=str(folder))
+    resumed = trainer(max_steps=1, **settings)
+    resumed.train(resume_from_checkpoint=str(folder))
+    if now["weighting"] == "pmi":
+        assert resumed.weighting.scale.variance == {"gemma2": 4.0}
 
 
 def test_a_longer_run_or_another_folder_for_the_model_is_the_same_run():

@@ -12,7 +12,7 @@ from pst_rl.loop.checkpoint_files import checkpoints_of
 from pst_rl.loop.faults import FaultMonitor, NumericFault
 from pst_rl.rewards.base import blank
 
-QUICK = {"max_steps": 1, "max_completion_length": 6, "per_device_train_batch_size": 8, "pmi": "off"}
+QUICK = {"max_steps": 1, "max_completion_length": 6, "per_device_train_batch_size": 8, "weighting": "none"}
 
 
 def varied(group):

@@ -168,7 +168,11 @@ def test_checkpointing_and_eight_bit_states_need_less():
 def test_the_shape_of_a_run_follows_the_configuration(config):
     from trl import ModelConfig
 
-    run = RunShape.of(config(beta=0.1, pmi_target="response"), ModelConfig(use_peft=True, lora_r=8), prompt_length=50)
+    run = RunShape.of(
+        config(beta=0.1, weighting_options={"target": "response"}),
+        ModelConfig(use_peft=True, lora_r=8),
+        prompt_length=50,
+    )
     assert (run.lora_rank, run.reference, run.pmi, run.target_length, run.prompt_length) == (8, True, True, 40, 50)
     assert (run.batch, run.generation_rows, run.device) == (16, 16, "cpu")
 

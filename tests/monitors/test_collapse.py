@@ -230,7 +230,12 @@ def test_best_checkpoint_is_that_of_the_best_probe():
 
 def test_restored_peers_are_those_of_the_best_checkpoint(trainer, monkeypatch):
     run = trainer(
-        max_steps=3, save_strategy="steps", save_steps=1, on_collapse="restore", pmi="off", reward_providers=["random"]
+        max_steps=3,
+        save_strategy="steps",
+        save_steps=1,
+        on_collapse="restore",
+        weighting="none",
+        reward_providers=["random"],
     )
     monkeypatch.setattr(
         run.collapse, "_signs", lambda name: ["concentration: planted"] if run.state.global_step == 3 else []

@@ -127,7 +127,7 @@ def test_a_probe_that_nothing_listens_to_is_refused(config):
 def test_probed_run_trains_the_same_weights_and_asks_between_generation_batches(trainer):
     runs = []
     for probe in (0, 8):
-        few = {"max_steps": 4, "steps_per_generation": 2, "max_completion_length": 12, "pmi": "off"}
+        few = {"max_steps": 4, "steps_per_generation": 2, "max_completion_length": 12, "weighting": "none"}
         run = trainer(collapse_probe=probe, reward_providers=["random"], **few)
         run.train()
         runs.append(run)

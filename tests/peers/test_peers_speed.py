@@ -11,6 +11,7 @@ from pst_rl.records import PeerUpdate
 from pst_rl.scoring.cached_logprobs import CachedPair, fits, sum_logprobs_from_cache
 from pst_rl.scoring.logprobs import sum_logprobs
 from pst_rl.stages.compaction import compact
+from pst_rl.stages.pmi import PMIWeights
 
 
 def parameters_after(trainer, **settings):
@@ -44,7 +45,7 @@ def reference():
 @pytest.mark.parametrize("loss_type", ["grpo", "dapo"])
 def test_loss_lever_leaves_the_update_the_same(trainer, reference, lever, loss_type):
     settings = {"loss_type": loss_type, "per_device_train_batch_size": 4, "steps_per_generation": 4}
-    settings |= {"gradient_accumulation_steps": 4, "max_completion_length": 24, "pmi": "off"}
+    settings |= {"gradient_accumulation_steps": 4, "max_completion_length": 24, "weighting": "none"}
     if loss_type not in reference:
         reference[loss_type] = parameters_after(trainer, **settings)
     assert close(reference[loss_type], parameters_after(trainer, **settings, **lever))
@@ -53,7 +54,11 @@ def test_loss_lever_leaves_the_update_the_same(trainer, reference, lever, loss_t
 def test_reference_model_and_lora_go_through_shared_prompts(trainer):
     from peft import LoraConfig
 
-    settings = {"beta": 0.1, "pmi": "off", "peft": LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")}
+    settings = {
+        "beta": 0.1,
+        "weighting": "none",
+        "peft": LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"),
+    }
     plain = parameters_after(trainer, **settings)
     assert close(plain, parameters_after(trainer, **settings, shared_prompts=True))
 
@@ -77,7 +82,11 @@ def test_shared_prefill_samples_different_rows_for_one_prompt(trainer, tiny):
 @pytest.mark.parametrize("rows_per_generate", [None, 2])
 @pytest.mark.parametrize("name", ["gemma2", "llama", "qwen2"])
 def test_scores_from_the_cache_are_those_from_token_ids(trainer, tiny, name, rows_per_generate):
-    settings = {"shared_prefill": True, "pmi_from_cache": True, "rows_per_generate": rows_per_generate}
+    settings = {
+        "shared_prefill": True,
+        "weighting_options": {"from_cache": True},
+        "rows_per_generate": rows_per_generate,
+    }
     engine = trainer({name: tiny[name]}, **settings).engines[0]
     rollout = engine.answer([chat(text) for text in ("12 + 7 = ?", "3 * 4 = ?", "12 + 7 = ?", "128 - 7 = ?")])
     targets = [engine.text_ids(text) for text in ("#### 19", "#### 7", " The answer is 12.")]
@@ -91,7 +100,7 @@ def test_scores_from_the_cache_are_those_from_token_ids(trainer, tiny, name, row
 
 
 def test_cache_beyond_a_sliding_window_is_not_used(trainer, tiny):
-    settings = {"shared_prefill": True, "pmi_from_cache": True, "max_completion_length": 24}
+    settings = {"shared_prefill": True, "weighting_options": {"from_cache": True}, "max_completion_length": 24}
     engine = trainer({"gemma2": tiny["gemma2"]}, **settings).engines[0]
     engine.answer([chat("12 + 7 = ?")])
     live, _ = next(iter(engine.live.values()))
@@ -103,8 +112,8 @@ def test_pmi_from_the_cache_is_pmi(trainer):
     settings = {"max_steps": 1, "reward_providers": ["random"], "shared_prefill": True, "seed": 3}
     seen = []
     for cached in (False, True):
-        run = trainer(**settings, pmi_from_cache=cached)
-        run.pmi_weights.function = lambda z: seen[-1].append(z) or torch.ones_like(z)
+        function = lambda z: seen[-1].append(z) or torch.ones_like(z)  # noqa: E731
+        run = trainer(**settings, weigh=PMIWeights(from_cache=cached, function=function))
         seen.append([])
         run.train()
         assert not run.engines[0].live  # the caches do not outlive the update
@@ -190,11 +199,14 @@ def test_every_process_keeps_as_many_rows_as_the_one_that_needs_most(config):
     [
         ({"shared_prompts": True, "gradient_checkpointing": True}, "gradient_checkpointing=False"),
         ({"sort_micro_batches": True, "loss_type": "bnpo"}, "bnpo"),
-        ({"pmi_from_cache": True}, "needs shared_prefill=True"),
-        ({"pmi_from_cache": True, "shared_prefill": True, "pmi_scorer": "last_peer"}, "pmi_scorer='responder'"),
         ({"shared_prefill": True, "use_transformers_continuous_batching": True}, "continuous batching"),
     ],
 )
 def test_levers_that_cannot_work_are_refused(config, settings, message):
     with pytest.raises(ValueError, match=message):
         config(**settings)
+
+
+def test_pmi_from_a_cache_that_is_not_kept_is_refused(trainer):
+    with pytest.raises(ValueError, match="'pmi'.* needs shared_prefill=True"):
+        trainer(weighting_options={"from_cache": True})

@@ -7,8 +7,9 @@ import torch
 from helpers import chat, group, logprobs_by_hand, response, scripted, targets
 
 from pst_rl.peers.prompts import show_peers
-from pst_rl.records import Rewards
-from pst_rl.stages.pmi import PMIRequest, PMIWeights, RunningScale, _log_mean_exp, active_samples, sigmoid_weight
+from pst_rl.records import LocalRows, Rewards
+from pst_rl.stages.pmi import PMIWeights, RunningScale, _log_mean_exp, sigmoid_weight
+from pst_rl.stages.weighting import Unweighted, WeightRequest, active_samples
 
 QUESTIONS = ["What is 28+47?", "What is 2+3?"]
 TEXTS = [  # [peer][row]; two chains of each question
@@ -24,12 +25,32 @@ def shown(prompt, previous):
     return show_peers(prompt, previous, "\nP: {text}")
 
 
+def weight_request(batch, active=None, engines=(), rollouts=()):
+    """The request to weigh this group; all samples are active unless told otherwise."""
+    return WeightRequest(
+        engines=list(engines),
+        group=batch,
+        rewards={},
+        rollouts=list(rollouts),
+        local=LocalRows(0, batch.shape[1] * batch.shape[2], batch.shape[2]),
+        active=torch.ones(batch.shape, dtype=torch.bool) if active is None else torch.tensor(active),
+        build_prompt=shown,
+        answer_template="#### {answer}",
+        batch_size=16,
+    )
+
+
+def given(pmi, **options):
+    """The weights made of a PMI that is given, not scored."""
+    return type("Given", (PMIWeights,), {"pmi": lambda self, request: torch.tensor(pmi)})(**options)
+
+
 @pytest.fixture
 def scene(trainer, tiny):
-    """`scene(**config)`: three tiny peers that answered `TEXTS`, and the request to weigh them."""
+    """`scene(**options)`: PMI with these options, and the request to weigh three tiny peers that answered `TEXTS`."""
 
-    def build(made=TARGETS, **config):
-        joint = trainer(dict(tiny), **config)
+    def build(made=TARGETS, **options):
+        joint = trainer(dict(tiny), weighting_options=options)
         rows = [chat(question) for question in QUESTIONS for _ in range(2)]
         rollouts = [scripted(engine, rows, texts) for engine, texts in zip(joint.engines, TEXTS, strict=True)]
         responses = [
@@ -40,8 +61,7 @@ def scene(trainer, tiny):
             for r in rollouts
         ]
         batch = group(responses, prompts=tuple(map(chat, QUESTIONS)), targets=targets(made))
-        request = PMIRequest(batch, rollouts, 0, torch.ones(batch.shape, dtype=torch.bool), shown)
-        return joint.pmi_weights, request
+        return joint.weighting, weight_request(batch, engines=joint.engines, rollouts=rollouts)
 
     return build
 
@@ -84,12 +104,9 @@ def test_a_restored_scale_goes_on_where_it_was():
 # From PMI to weights
 
 
-def weighed(pmi, active=None, function=sigmoid_weight, tau=1.0, direction="less"):
-    pmi = torch.tensor([[pmi]])
-    weights = PMIWeights(SimpleNamespace(pmi_tau=tau, pmi_direction=direction), [], function)
-    weights.pmi = lambda request: pmi
-    batch = group([[["1"] * pmi.numel()]], targets=targets([[["1"] * pmi.numel()]]))
-    return weights(PMIRequest(batch, [], 0, torch.tensor([[active or [True] * pmi.numel()]]), None))
+def weighed(pmi, active=None, **options):
+    batch = group([[["1"] * len(pmi)]], targets=targets([[["1"] * len(pmi)]]))
+    return given([[pmi]], **{"tau": 1.0} | options)(weight_request(batch, active and [[active]]))
 
 
 def test_tau_divides_pmi():
@@ -130,20 +147,64 @@ def test_weights_carry_no_gradient():
 
 
 def test_aligned_and_misaligned_pmi_are_reported_apart():
-    weights = PMIWeights(SimpleNamespace(pmi_tau=1.0, pmi_direction="less"), [])
-    weights.pmi = lambda request: torch.tensor([[[5.0, -3.0]]])
     batch = group([[["1", "2"]]], targets=targets([[["1", "1"]]]))
-    metrics = weights(PMIRequest(batch, [], 0, torch.ones(1, 1, 2, dtype=torch.bool), None)).metrics
+    metrics = given([[[5.0, -3.0]]])(weight_request(batch)).metrics
     assert (metrics["a/pmi/aligned"], metrics["a/pmi/misaligned"], metrics["a/pmi/mean"]) == (5.0, -3.0, 1.0)
 
 
 def test_a_reward_that_needs_no_target_is_kept_where_there_is_none():
-    weights = PMIWeights(SimpleNamespace(pmi_tau=1.0, pmi_direction="less"), [])
-    weights.pmi = lambda request: torch.tensor([[[float("nan"), 0.0]]])
     batch = group([[["1", "2"]]], targets=targets([[[None, "1"]]]))
-    result = weights(PMIRequest(batch, [], 0, torch.ones(1, 1, 2, dtype=torch.bool), None))
+    result = given([[[float("nan"), 0.0]]])(weight_request(batch))
     assert result.values.flatten().tolist() == [1.0, 1.0]
     assert result.metrics["a/pmi/nonfinite"] == 0.0
+
+
+def test_unweighted_samples_keep_their_advantage_and_have_no_pmi():
+    weights = Unweighted()(weight_request(group([[["1", "2"]]])))
+    assert weights.values.tolist() == [[[1.0, 1.0]]]
+    assert weights.pmi.isnan().all() and weights.metrics == {}
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scorer": "everyone"}, "scorer must be one of responder, last_peer, other_peers, got 'everyone'"),
+        ({"target": "text"}, "target must be one of answer, response"),
+        ({"conditioning": "none"}, "conditioning must be one of own_reasoning, in_prompt"),
+        ({"marginal": "mean"}, "marginal must be one of own_samples, unconditional"),
+        ({"reduction": "mean"}, "reduction must be one of sum, per_token"),
+        ({"direction": "up"}, "direction must be one of less, more"),
+        ({"tau": 0.0}, "tau must be positive"),
+        ({"tau": -1.0}, "tau must be positive"),
+        ({"from_cache": True, "scorer": "last_peer"}, "needs scorer='responder'"),
+        ({"from_cache": True, "conditioning": "in_prompt"}, "conditioning='own_reasoning'"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        PMIWeights(**options)
+
+
+def test_options_say_what_the_weighting_needs():
+    assert (PMIWeights().min_peers, PMIWeights().needs_caches) == (1, False)
+    assert (PMIWeights(scorer="other_peers").min_peers, PMIWeights(from_cache=True).needs_caches) == (2, True)
+
+
+def test_pmi_is_of_a_configuration_that_names_it():
+    named = SimpleNamespace(weighting="pmi", weighting_options={"tau": 2.0})
+    assert PMIWeights.of(named) == PMIWeights(tau=2.0)
+    assert PMIWeights.of(SimpleNamespace(weighting="pmi", weighting_options=None)) == PMIWeights()
+    assert PMIWeights.of(SimpleNamespace(weighting="none", weighting_options=None)) is None
+
+
+def test_its_memory_is_the_running_deviation():
+    first, second = given([[[0.0, 8.0]]]), PMIWeights()
+    first(weight_request(group([[["1", "1"]]], targets=targets([[["1", "1"]]]))))
+    second.load_state_dict(first.state_dict())
+    assert second.scale.variance == {"a": 16.0}
 
 
 # Which samples are scored
@@ -193,37 +254,37 @@ def test_all_scored_samples_are_active_where_advantages_do_not_come_from_the_gro
 
 SWITCHES = [
     {},
-    {"pmi_reduction": "per_token"},
-    {"pmi_marginal": "unconditional"},
-    {"pmi_marginal": "unconditional", "pmi_reduction": "per_token"},
-    {"pmi_marginal": "unconditional", "pmi_target": "response"},
-    {"pmi_marginal": "unconditional", "pmi_conditioning": "in_prompt"},
-    {"pmi_conditioning": "in_prompt", "pmi_target": "response"},
-    {"pmi_scorer": "last_peer"},
-    {"pmi_scorer": "other_peers", "pmi_marginal": "unconditional"},
-    {"pmi_scorer": "other_peers", "pmi_conditioning": "in_prompt", "pmi_reduction": "per_token"},
+    {"reduction": "per_token"},
+    {"marginal": "unconditional"},
+    {"marginal": "unconditional", "reduction": "per_token"},
+    {"marginal": "unconditional", "target": "response"},
+    {"marginal": "unconditional", "conditioning": "in_prompt"},
+    {"conditioning": "in_prompt", "target": "response"},
+    {"scorer": "last_peer"},
+    {"scorer": "other_peers", "marginal": "unconditional"},
+    {"scorer": "other_peers", "conditioning": "in_prompt", "reduction": "per_token"},
 ]
 
 
-def scored_by_hand(args, engine, p, row, conditional):
+def scored_by_hand(weights, engine, p, row, conditional):
     """log p(target | question, response) or log p(target | question) under one peer."""
     question, answer = QUESTIONS[row // 2], TARGETS[p][row // 2][0]
-    in_prompt = args.pmi_conditioning == "in_prompt"
-    target = f" #### {answer}" if args.pmi_target == "response" or not in_prompt else f"#### {answer}"
+    in_prompt = weights.conditioning == "in_prompt"
+    target = f" #### {answer}" if weights.target == "response" or not in_prompt else f"#### {answer}"
     prompt = f"{question}\nP: {TEXTS[p][row].strip()}" if in_prompt and conditional else question
     context = engine.prompt_ids(chat(prompt))
     if conditional and not in_prompt:
         context += engine.text_ids(REASONING[p][row])
     tokens = logprobs_by_hand(engine.model, context, engine.text_ids(target))
-    return sum(tokens) / (len(tokens) if args.pmi_reduction == "per_token" else 1)
+    return sum(tokens) / (len(tokens) if weights.reduction == "per_token" else 1)
 
 
-def pmi_by_hand(args, engines, p, row):
-    scorers = {"responder": [p], "last_peer": [2], "other_peers": [j for j in range(3) if j != p]}[args.pmi_scorer]
+def pmi_by_hand(weights, engines, p, row):
+    scorers = {"responder": [p], "last_peer": [2], "other_peers": [j for j in range(3) if j != p]}[weights.scorer]
     mean = lambda row, conditional: (
-        sum(scored_by_hand(args, engines[s], p, row, conditional) for s in scorers) / len(scorers)
+        sum(scored_by_hand(weights, engines[s], p, row, conditional) for s in scorers) / len(scorers)
     )
-    if args.pmi_marginal == "unconditional":
+    if weights.marginal == "unconditional":
         return mean(row, True) - mean(row, False)
     chains = [mean(other, True) for other in (row // 2 * 2, row // 2 * 2 + 1)]
     return mean(row, True) - math.log(sum(math.exp(c) for c in chains) / 2)
@@ -232,7 +293,7 @@ def pmi_by_hand(args, engines, p, row):
 @pytest.mark.parametrize("switches", SWITCHES, ids=lambda s: "-".join(s.values()) or "default")
 def test_pmi_is_what_direct_computation_gives(scene, switches):
     weights, request = scene(**switches)
-    by_hand = [pmi_by_hand(weights.config, weights.engines, p, row) for p in range(3) for row in range(4)]
+    by_hand = [pmi_by_hand(weights, request.engines, p, row) for p in range(3) for row in range(4)]
     assert weights.pmi(request).flatten().tolist() == pytest.approx(by_hand, abs=1e-4)
 
 
@@ -248,7 +309,7 @@ def test_own_samples_compare_each_chains_target_under_all_chains(scene):
     # With a target of its own in each chain (`last_peer`), log p(target | question) is still a mean over responses.
     made = [[["75", "65"], ["5", "5"]]] * 3
     weights, request = scene(made)
-    engine = weights.engines[0]
+    engine = request.engines[0]
     contexts = [engine.prompt_ids(chat(QUESTIONS[0])) + engine.text_ids(r) for r in REASONING[0][:2]]
     log_p = lambda answer: [
         sum(logprobs_by_hand(engine.model, c, engine.text_ids(f" #### {answer}"))) for c in contexts
@@ -261,8 +322,8 @@ def test_own_samples_compare_each_chains_target_under_all_chains(scene):
 
 def test_each_chains_own_target_is_scored_under_its_own_response_alone(scene, scored):
     made = [[["75", "65"], ["5", "5"]]] * 3
-    weights, request = scene(made, pmi_marginal="unconditional")
-    engine = weights.engines[0]
+    weights, request = scene(made, marginal="unconditional")
+    engine = request.engines[0]
     question = engine.prompt_ids(chat(QUESTIONS[0]))
     by_hand = []
     for answer, reasoning in zip(["75", "65"], REASONING[0][:2], strict=True):
@@ -278,8 +339,8 @@ def test_each_chains_own_target_is_scored_under_its_own_response_alone(scene, sc
 
 @pytest.mark.parametrize(("conditioning", "asked"), [("own_reasoning", True), ("in_prompt", False)])
 def test_the_question_is_the_prompt_that_was_answered_or_the_plain_one(scene, scored, conditioning, asked):
-    weights, request = scene(pmi_marginal="unconditional", pmi_conditioning=conditioning)
-    answered = [engine.prompt_ids(chat("What is 9+9?")) for engine in weights.engines]
+    weights, request = scene(marginal="unconditional", conditioning=conditioning)
+    answered = [engine.prompt_ids(chat("What is 9+9?")) for engine in request.engines]
     rollouts = [
         replace(rollout, prompt_ids=[ids] * 4) for rollout, ids in zip(request.rollouts, answered, strict=True)
     ]
@@ -288,11 +349,12 @@ def test_the_question_is_the_prompt_that_was_answered_or_the_plain_one(scene, sc
     assert any(context in answered for _, context, _ in scored) is asked
 
 
-@pytest.mark.parametrize("switches", [{}, {"pmi_reduction": "per_token"}, {"pmi_marginal": "unconditional"}], ids=str)
+@pytest.mark.parametrize("switches", [{}, {"reduction": "per_token"}, {"marginal": "unconditional"}], ids=str)
 def test_pmi_from_the_samplings_cache_is_that_from_token_ids(trainer, tiny, monkeypatch, switches):
     from pst_rl.stages import pmi as module
 
-    joint = trainer({"llama": tiny["llama"]}, shared_prefill=True, pmi_from_cache=True, **switches)
+    options = switches | {"from_cache": True}
+    joint = trainer({"llama": tiny["llama"]}, shared_prefill=True, weighting_options=options)
     engine, pairs, score = joint.engines[0], [], module.sum_logprobs_from_cache
     monkeypatch.setattr(
         module, "sum_logprobs_from_cache", lambda engine, new, size: pairs.extend(new) or score(engine, new, size)
@@ -300,11 +362,11 @@ def test_pmi_from_the_samplings_cache_is_that_from_token_ids(trainer, tiny, monk
     rollout = engine.answer([chat(question) for question in QUESTIONS for _ in range(2)])
     made = [[response(None, text) for text in rollout.texts[i : i + 2]] for i in (0, 2)]
     batch = group([made], prompts=tuple(map(chat, QUESTIONS)), targets=targets(TARGETS[:1]))
-    request = PMIRequest(batch, [rollout], 0, torch.ones(batch.shape, dtype=torch.bool), shown)
-    from_cache = joint.pmi_weights.pmi(request)
+    request = weight_request(batch, engines=joint.engines, rollouts=[rollout])
+    from_cache = joint.weighting.pmi(request)
     assert [len(pair) for pair in pairs] == [4] * 4  # every one with its cache
     engine.live.clear()
-    assert torch.allclose(from_cache, joint.pmi_weights.pmi(request), atol=1e-2)
+    assert torch.allclose(from_cache, joint.weighting.pmi(request), atol=1e-2)
     assert [len(pair) for pair in pairs[4:]] == [2] * 4
 
 
@@ -325,7 +387,7 @@ def scored(monkeypatch):
 
 @pytest.mark.parametrize("scorer", ["responder", "other_peers"])
 def test_the_own_answer_and_the_end_of_turn_are_cut_off_before_the_target(scene, scored, scorer):
-    weights, request = scene(pmi_scorer=scorer)
+    weights, request = scene(scorer=scorer)
     weights.pmi(request)
     assert scored
     for engine, context, target in scored:
@@ -358,7 +420,7 @@ def test_an_inactive_sample_has_no_pmi_though_its_target_was_scored_for_another(
 
 
 def test_a_target_without_text_has_no_pmi(scene):
-    weights, request = scene(pmi_target="response")
+    weights, request = scene(target="response")
     silent = replace(request.group.targets[0][0][0], text=None)
     batch = replace(request.group, targets=(((silent,) * 2, request.group.targets[0][1]),) * 3)
     pmi = weights.pmi(replace(request, group=batch))
@@ -372,7 +434,7 @@ def test_the_marginal_is_a_mean_over_the_responses_that_have_a_probability():
 
 
 def test_a_process_scores_its_own_rows_where_the_complete_batch_expects_them(scene, monkeypatch):
-    weights, request = scene(pmi_marginal="unconditional")
+    weights, request = scene(marginal="unconditional")
     whole = weights.pmi(request)
     nothing = [[{}] * 3] * 2
     monkeypatch.setattr("pst_rl.stages.pmi.gather_object", lambda rows: nothing + rows)
@@ -383,6 +445,6 @@ def test_a_process_scores_its_own_rows_where_the_complete_batch_expects_them(sce
         )
         for r in request.rollouts
     ]
-    pmi = weights.pmi(replace(request, rollouts=halves, offset=2))
+    pmi = weights.pmi(replace(request, rollouts=halves, local=LocalRows(2, 2, 2)))
     assert torch.isnan(pmi[:, 0]).all()
     assert pmi[:, 1].flatten().tolist() == pytest.approx(whole[:, 1].flatten().tolist(), rel=1e-5, abs=1e-5)

@@ -134,7 +134,7 @@ def followed(trainer, tiny):
     """`followed(**config)`: a finished run of one peer, TRL's weights after each step, and its advantages."""
 
     def build(**settings):
-        run = trainer({"llama": tiny["llama"]}, reward_providers=PAIR, pmi="off", **SMALL | settings)
+        run = trainer({"llama": tiny["llama"]}, reward_providers=PAIR, weighting="none", **SMALL | settings)
         recorder, advantages = Recorder(), []
         recorder.run = run
         run.add_callback(recorder)
