@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import tyro
 
+from pst_rl.cli.answers import Answers
 from pst_rl.cli.config_file import check_old_flags, option_value, with_file
 from pst_rl.cli.eval import Eval
 from pst_rl.cli.exit_status import DONE, INTERRUPTED, OUTPUT_CLOSED, TERMINATED, Terminated, sigterm_raises, status_of
@@ -56,6 +57,7 @@ class Completion:
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "train": Train,  # its options, which `TrainRun` parses together with those of the trainer
+    "answers": Answers,
     "label": Label,
     "eval": Eval,
     "gv-gap": GVGap,

@@ -1,6 +1,5 @@
 """Each command that shows one model's text to another: no control token of the reader comes in with it."""
 
-import copy
 import json
 from collections import Counter
 from dataclasses import replace
@@ -32,13 +31,14 @@ from pst_rl.discussion.discuss import discuss
 from pst_rl.discussion.saie import SAIERollout, Session
 from pst_rl.peers.foreign_text import Guard
 from pst_rl.peers.reader import PromptReader, load_tokenizer, plain_ids
-from pst_rl.records import Rollout, Target
+from pst_rl.records import LocalRows, Rollout, Target
 from pst_rl.rewards import ICMReward, MutualPrediction
 from pst_rl.scoring.juror import Juror
 from pst_rl.scoring.scorer import Scorer
-from pst_rl.stages.pmi import PMIRequest, PMIWeights
+from pst_rl.stages.pmi import PMIWeights
 from pst_rl.stages.rollout import roll_out
 from pst_rl.stages.update import target_ids
+from pst_rl.stages.weighting import WeightRequest
 
 QUESTION = "What is 3+4?"
 OWN = "@@turn"  # a control token that only these readers' tokenizers know
@@ -174,20 +174,28 @@ def discussion_after_training(stage):
 
 
 def pmi(stage, **options):
-    config = copy.copy(stage.trainer.args)
-    vars(config).update(pmi_scorer="other_peers", **options)
     request = stage.request("answers", ROTATED[:1])
     said = [replace(r, answers=[Answer("9", "9", len(stage.text))]) for r in roll_out(stage.engines, request).rollouts]
-    asked = PMIRequest(stage.group(), said, 0, torch.ones(3, 1, 1, dtype=torch.bool), request.build_prompt)
-    PMIWeights(config, stage.engines).pmi(asked)
+    asked = WeightRequest(
+        engines=stage.engines,
+        group=stage.group(),
+        rewards={},
+        rollouts=said,
+        local=LocalRows(0, 1, 1),
+        active=torch.ones(3, 1, 1, dtype=torch.bool),
+        build_prompt=request.build_prompt,
+        answer_template=stage.trainer.args.answer_template,
+        batch_size=16,
+    )
+    PMIWeights(scorer="other_peers", **options).pmi(asked)
 
 
 def pmi_of_answers_in_the_prompt(stage):
-    pmi(stage, pmi_conditioning="in_prompt", pmi_target="answer")
+    pmi(stage, conditioning="in_prompt", target="answer")
 
 
 def pmi_of_responses_behind_the_reasoning(stage):
-    pmi(stage, pmi_conditioning="own_reasoning", pmi_target="response")
+    pmi(stage, conditioning="own_reasoning", target="response")
 
 
 def mutual_prediction_by_peers(stage):
