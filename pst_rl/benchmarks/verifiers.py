@@ -36,7 +36,8 @@ class Verifier(Protocol):
     key: What its scores depend on, as JSON.
     """
 
-    key: Any
+    @property
+    def key(self) -> Any: ...
 
     def score(self, cases: Sequence[Case]) -> list[float]:
         """A score for each case of a batch; the higher, the more it is believed."""

@@ -163,7 +163,7 @@ class Eval(Questions):
         benchmark, items, known = self.load_questions()
         peers = find_peers(self.peers)
         earlier = read_results(self.compare) if self.compare else None
-        if earlier and earlier["questions"] != known["questions"]:
+        if self.compare and earlier and earlier["questions"] != known["questions"]:
             compare(earlier, known, self.compare)  # raises
         if self.dry_run:
             each = 1 + self.samples + (self.collaborative and len(peers) > 1)
@@ -182,7 +182,7 @@ class Eval(Questions):
             "finished": {name: _share(r.finished for r in rows) for name, rows in responses.greedy.items()},
             "scores": summarise(score(benchmark, items, responses, self._ks(), self.parse_truncated)),
         }
-        if earlier:
+        if self.compare and earlier:
             results["comparison"] = compare(earlier, results, self.compare)
         write_text(folder / "results.json", json.dumps(results) + "\n")
         write_text(folder / "responses.jsonl", "".join(json.dumps(row) + "\n" for row in _rows(items, responses)))
@@ -208,7 +208,7 @@ class Eval(Questions):
         together = self.collaborative and len(models) > 1
         total = len(items) * len(models) * (1 + self.samples + together)
         with progress(total) as report:
-            options = {"batch_size": self.batch_size, "report": report}
+            options: dict[str, Any] = {"batch_size": self.batch_size, "report": report}
             alone, samples = {}, {}
             for model in models:
                 prompts = [model.fit(text, (), "", model.window - greedy.max_new_tokens) for text in shown]

@@ -31,7 +31,7 @@ class Command(Protocol):
         resume_flag: What to add to the command line to go on after an interruption; nothing if the same one does.
     """
 
-    resume_flag: str
+    resume_flag: ClassVar[str]
 
     def run(self) -> int | None:
         """Does it; returns the exit status, `None` for 0."""
@@ -54,7 +54,7 @@ class Completion:
         return print_script(self.shell, COMMANDS)
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {
+COMMANDS: dict[str, type] = {
     "train": Train,  # its options, which `TrainRun` parses together with those of the trainer
     "label": Label,
     "eval": Eval,
@@ -111,11 +111,13 @@ def parse(argv: Sequence[str]) -> Command:
     if name == "train":
         return TrainRun.parse(words)
     default, from_file = in_one_line(lambda: with_file(COMMANDS[name], option_value(words, "config")))
-    flat = Annotated[COMMANDS[name], tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes]
+    # A type that only tyro reads, of a command that is known at run time.
+    flat = Annotated[COMMANDS[name], tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes]  # type: ignore[valid-type]
 
-    def command(options: flat = default, config: Annotated[str | None, _CONFIG] = None) -> Command:
+    def command(options: Any = default, config: Annotated[str | None, _CONFIG] = None) -> Command:
         return options
 
+    command.__annotations__["options"] = flat
     command.__doc__ = COMMANDS[name].__doc__
     return in_one_line(lambda: tyro.cli(command, args=[*from_file, *words], prog=f"pst-rl {name}"))
 
@@ -124,11 +126,12 @@ _WHAT = "Language models that improve without labels. `pst-rl COMMAND --help` li
 _CONFIG = tyro.conf.arg(help="YAML or JSON file with options; flags override it.")
 
 
-def _listed() -> dict[str, type]:
+def _listed() -> dict[str, Callable[..., Any]]:
     """The subcommands without their options: what `pst-rl --help` needs."""
-    listed = {name: make_dataclass(name, []) for name in COMMANDS}
+    listed: dict[str, Callable[..., Any]] = {}
     for name, command in COMMANDS.items():
-        listed[name].__doc__ = inspect.getdoc(command).split("\n\n")[0]
+        listed[name] = make_dataclass(name, [])
+        listed[name].__doc__ = (inspect.getdoc(command) or "").split("\n\n")[0]
     return listed
 
 

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from pst_rl.aggregation.base import break_tie
 from pst_rl.answers import find_answer, is_correct
+from pst_rl.answers.extract import Style
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,14 @@ class Judged:
     correct: bool
 
 
-def judge(text: str, gold: Any, *, style: str = "auto", metric: str = "first", finished: bool = True) -> Judged:
+def judge(
+    text: str,
+    gold: Any,
+    *,
+    style: Style = "auto",
+    metric: Literal["first", "set"] = "first",
+    finished: bool = True,
+) -> Judged:
     """Reads and scores a response as `pst_rl.answers.is_correct` does; one that was cut off has no answer."""
     answer = find_answer(text, style) if finished else None
     if answer is None:

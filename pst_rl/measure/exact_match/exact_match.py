@@ -1,10 +1,11 @@
 """Exact match of the final answer, as an `evaluate` module."""
 
-from typing import Any
+from typing import Any, Literal
 
 import evaluate
 
 from pst_rl.answers import find_answer, is_correct
+from pst_rl.answers.extract import Style
 from pst_rl.measure.module_info import answers_info
 
 _DESCRIPTION = """
@@ -40,8 +41,8 @@ class ExactMatch(evaluate.Metric):
         self,
         predictions: list[str],
         references: list[str] | list[list[str]],
-        metric: str = "first",
-        style: str = "auto",
+        metric: Literal["first", "set"] = "first",
+        style: Style = "auto",
     ) -> dict[str, Any]:
         answers = [find_answer(text, style) for text in predictions]
         correct = [

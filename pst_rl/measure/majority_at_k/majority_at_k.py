@@ -1,9 +1,10 @@
 """majority@k of a final answer, as an `evaluate` module."""
 
-from typing import Any
+from typing import Any, Literal
 
 import evaluate
 
+from pst_rl.answers.extract import Style
 from pst_rl.measure.module_info import answers_info
 from pst_rl.measure.samples import judge, majority_at_k
 
@@ -40,8 +41,8 @@ class MajorityAtK(evaluate.Metric):
         predictions: list[list[str]],
         references: list[str] | list[list[str]],
         k: int | list[int] | None = None,
-        metric: str = "first",
-        style: str = "auto",
+        metric: Literal["first", "set"] = "first",
+        style: Style = "auto",
     ) -> dict[str, Any]:
         judged = [
             [judge(text, gold, style=style, metric=metric) for text in texts]
