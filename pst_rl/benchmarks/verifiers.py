@@ -39,7 +39,8 @@ class Verifier(Protocol):
     key: What its scores depend on, as JSON.
     """
 
-    key: Any
+    @property
+    def key(self) -> Any: ...
 
     def reads(self, case: Case) -> str:
         """The response as it is read, a model's behind its guard; scores are kept under it."""

@@ -164,7 +164,7 @@ class Eval(Questions):
         benchmark, items, known = self.load_questions()
         peers = find_peers(self.peers)
         earlier = read_results_file(self.compare, "evaluation") if self.compare else None
-        if earlier and earlier["questions"] != known["questions"]:
+        if self.compare and earlier and earlier["questions"] != known["questions"]:
             compare(earlier, known, self.compare)  # raises
         if self.dry_run:
             each = 1 + self.samples + (self.collaborative and len(peers) > 1)
@@ -183,7 +183,7 @@ class Eval(Questions):
             "finished": {name: _share(r.finished for r in rows) for name, rows in responses.greedy.items()},
             "scores": summarise(score(benchmark, items, responses, self._ks(), self.parse_truncated)),
         }
-        if earlier:
+        if self.compare and earlier:
             results["comparison"] = compare(earlier, results, self.compare)
         path = write_results_file(folder, "evaluation", results)
         lines = (json.dumps(row) + "\n" for row in _rows(items, responses))
@@ -210,7 +210,7 @@ class Eval(Questions):
         together = self.collaborative and len(models) > 1
         total = len(items) * len(models) * (1 + self.samples + together)
         with progress(total) as report:
-            options = {"batch_size": self.batch_size, "report": report}
+            options: dict[str, Any] = {"batch_size": self.batch_size, "report": report}
             alone, samples = {}, {}
             for model in models:
                 prompts = [model.fit(text, (), "", model.window - greedy.max_new_tokens) for text in shown]

@@ -75,7 +75,7 @@ class GVGap(Questions):
         judges = find_peers(self.judge_peers) if self.judge_peers else peers
         self._check_judges(peers, judges)
         earlier = read_results_file(self.compare, "gap") if self.compare else None
-        if earlier and earlier["questions"] != known["questions"]:
+        if self.compare and earlier and earlier["questions"] != known["questions"]:
             compare(earlier, known, self.compare)  # raises
         if self.dry_run:
             print("\n".join(self.plan(benchmark, items, peers, self.samples)))
@@ -104,7 +104,7 @@ class GVGap(Questions):
             | {"quantile": threshold.quantile, "max_new_tokens": decoding.max_new_tokens},
             "scores": scores,
         }
-        if earlier:
+        if self.compare and earlier:
             results["comparison"] = compare(earlier, results, self.compare)
         path = write_results_file(folder, "gap", results)
         print("\n".join(gap_table(results) + change_table(results.get("comparison", {}))))

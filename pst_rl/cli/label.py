@@ -160,18 +160,18 @@ class Label:
         from pst_rl.peers.reader import load_tokenizer
 
         names = ("split", "question_column", "label_names", "label_words", "true_label", "limit")
-        shared = {name: getattr(self, name) for name in names} | {"seed": self.data_seed}
+        shared: dict[str, Any] = {name: getattr(self, name) for name in names} | {"seed": self.data_seed}
         shared |= {"clamp": int(self.clamp) if self.clamp.isdecimal() else self.clamp}
         chosen = {"template": self.template, "group_rule": self.group_rule}
         shared |= {name: value for name, value in chosen.items() if value is not None}
         if self.form != "claims":  # a model wrote them
             shared |= {"guard": Guard.of(load_tokenizer(self.model))}
         if self.form == "responses":
-            by_form = {"responses_column": self.responses_column, "gold_column": self.gold_column, "claim": self.claim}
-            return claims_from_responses(self.data, **shared, **by_form)
+            shared |= {"responses_column": self.responses_column, "gold_column": self.gold_column}
+            return claims_from_responses(self.data, **shared, claim=self.claim)
         if self.form == "comparisons":
-            by_form = {"response_columns": self.response_columns, "preferred": self.preferred}
-            return claims_from_comparisons(self.data, **shared, **by_form)
+            shared |= {"response_columns": self.response_columns, "preferred": self.preferred}
+            return claims_from_comparisons(self.data, **shared)
         columns = ("claim_column", "group_column", "gold_column", "answer_column")
         return load_claims(self.data, **shared, **{name: getattr(self, name) for name in columns})
 

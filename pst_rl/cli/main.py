@@ -32,7 +32,7 @@ class Command(Protocol):
         resume_flag: What to add to the command line to go on after an interruption; nothing if the same one does.
     """
 
-    resume_flag: str
+    resume_flag: ClassVar[str]
 
     def run(self) -> int | None:
         """Does it; returns the exit status, `None` for 0."""
@@ -55,7 +55,7 @@ class Completion:
         return print_script(self.shell, COMMANDS)
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {
+COMMANDS: dict[str, type] = {
     "train": Train,  # its options, which `TrainRun` parses together with those of the trainer
     "answers": Answers,
     "label": Label,
@@ -114,11 +114,13 @@ def parse(argv: Sequence[str]) -> Command:
         return TrainRun.parse(words)
     check_old_flags(words)
     default, from_file = in_one_line(lambda: with_file(COMMANDS[name], option_value(words, "config")))
-    flat = Annotated[COMMANDS[name], tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes]
+    # A type that only tyro reads, of a command that is known at run time.
+    flat = Annotated[COMMANDS[name], tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes]  # type: ignore[valid-type]
 
-    def command(options: flat = default, config: Annotated[str | None, _CONFIG] = None) -> Command:
+    def command(options: Any = default, config: Annotated[str | None, _CONFIG] = None) -> Command:
         return options
 
+    command.__annotations__["options"] = flat
     command.__doc__ = COMMANDS[name].__doc__
     with json_options():
         return in_one_line(lambda: tyro.cli(command, args=[*from_file, *words], prog=f"pst-rl {name}"))
@@ -128,11 +130,12 @@ _WHAT = "Language models that improve without labels. `pst-rl COMMAND --help` li
 _CONFIG = tyro.conf.arg(help="YAML or JSON file with options; flags override it.")
 
 
-def _listed() -> dict[str, type]:
+def _listed() -> dict[str, Callable[..., Any]]:
     """The subcommands without their options: what `pst-rl --help` needs."""
-    listed = {name: make_dataclass(name, []) for name in COMMANDS}
+    listed: dict[str, Callable[..., Any]] = {}
     for name, command in COMMANDS.items():
-        listed[name].__doc__ = inspect.getdoc(command).split("\n\n")[0]
+        listed[name] = make_dataclass(name, [])
+        listed[name].__doc__ = (inspect.getdoc(command) or "").split("\n\n")[0]
     return listed
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -59,7 +59,7 @@ def load_splits(options: TrainOptions) -> tuple[Dataset, Dataset]:
     """The questions to train on, and those to measure on."""
     from pst_rl.data import load_questions
 
-    columns = {"question_column": options.question_column, "answer_column": options.answer_column}
+    columns: dict[str, Any] = {"question_column": options.question_column, "answer_column": options.answer_column}
     train, test = (
         load_questions(options.dataset, split=split, limit=limit, prompt_template=options.prompt_template, **columns)
         for split, limit in (("train", options.train_questions), (options.eval_split, options.test_questions))

@@ -120,7 +120,7 @@ def _parse_flags(parts: tuple[type, type, type], flags: list[str], prog: str | N
     flat = tyro.conf.OmitArgPrefixes
     script, config, model = parts
 
-    def arguments(script: flat[script], config: flat[config], model: flat[model]) -> Arguments:
+    def arguments(script: Any, config: Any, model: Any) -> Arguments:
         return Arguments(script, config, model)
 
     arguments.__doc__ = script.__doc__

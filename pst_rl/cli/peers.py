@@ -82,8 +82,7 @@ class Peers(MemoryOptions):
 
     def run_shape(self) -> RunShape:
         """The settings, as the estimate takes them."""
-        options = self.settled()
-        return RunShape.of(options, options, self.prompt_length)
+        return RunShape.of(self, self, self.prompt_length)
 
     def fits(self, estimated: MemoryEstimate) -> bool | None:
         """Whether the run fits into the GPU; `None` if its memory was not given."""
@@ -188,9 +187,8 @@ def memory_rows(column: tuple) -> dict[str, str]:
 
 def size(peer: PeerFacts) -> str:
     """Bytes of the weights' files, readable."""
-    if any(amount is None for amount in peer.files.values()):
-        return "size unknown"
-    return gib(sum(peer.files.values()))
+    known = [amount for amount in peer.files.values() if amount is not None]
+    return gib(sum(known)) if len(known) == len(peer.files) else "size unknown"
 
 
 def gib(amount: int) -> str:

@@ -29,7 +29,7 @@ def print_script(shell: str, commands: Mapping[str, Callable[..., Any]]) -> int:
     Args:
         commands: The subcommands of `pst-rl`; the options of `train` are replaced by all that it takes.
     """
-    known = {**commands, "train": train_options()}
+    known: dict[str, Callable[..., Any]] = {**commands, "train": train_options()}
     try:
         tyro.extras.subcommand_cli_from_dict(known, args=["--tyro-print-completion", shell], prog="pst-rl")
     except SystemExit as stop:
@@ -41,8 +41,10 @@ def train_options() -> type:
     """A dataclass with the names and choices of all options of `pst-rl train`, read from the sources of its parts."""
     found: dict[str, Any] = {}
     for package, path, name in SOURCES:
-        folder = importlib.util.find_spec(package).submodule_search_locations[0]
-        for option, annotation in _declared(Path(folder) / path, name).items():
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            raise ModuleNotFoundError(f"The options of training are declared in {package}, which is not installed.")
+        for option, annotation in _declared(Path(spec.origin).parent / path, name).items():
             found.setdefault(option, _as_type(annotation))
     rest = [(option, kind, field(default=default)) for option, (kind, default) in found.items()]
     made = make_dataclass("TrainFlags", rest, bases=(Train,))
@@ -54,8 +56,12 @@ def _declared(path: Path, name: str) -> dict[str, ast.expr]:
     """The fields of a dataclass, by its source."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
-    fields = [node for node in body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
-    return {node.target.id: node.annotation for node in fields if "ClassVar" not in ast.unparse(node.annotation)}
+    return {
+        node.target.id: node.annotation
+        for node in body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        if "ClassVar" not in ast.unparse(node.annotation)
+    }
 
 
 def _as_type(annotation: ast.expr) -> tuple[Any, Any]:
@@ -65,6 +71,6 @@ def _as_type(annotation: ast.expr) -> tuple[Any, Any]:
     for node in ast.walk(annotation):
         if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Literal":
             written = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-            choices = tuple(constant.value for constant in written)
+            choices = tuple(constant.value for constant in written if isinstance(constant, ast.Constant))
             return Literal[choices], choices[0]
     return str, ""

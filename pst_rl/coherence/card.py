@@ -43,7 +43,7 @@ def write_card(
         source_datasets=[repo] if (repo := hub_dataset(claims.source)) else None,
         configs=[
             {"config_name": config, "data_files": path.name, **({"default": True} if config == "labels" else {})}
-            for config, path in {CONFIGS[name]: path for name, path in reversed(files.items())}.items()
+            for config, path in {CONFIGS[name]: files[name] for name in reversed(list(files))}.items()
         ],
     )
     path = Path(folder) / CARD

@@ -45,15 +45,15 @@ class Constraint(ABC):
 
         Items without a label violate nothing. Labels that are wrong only all together count as one pair, the first.
         """
-        own = [labels[item] for item in self.items]
+        own = [(place, label) for place, item in enumerate(self.items) if (label := labels[item]) is not None]
         pairs = [
             (self.items[p], self.items[q])
-            for p in range(len(own))
-            for q in range(p + 1, len(own))
-            if own[p] is not None and own[q] is not None and not self.allows(p, own[p], q, own[q])
+            for k, (p, a) in enumerate(own)
+            for q, b in own[k + 1 :]
+            if not self.allows(p, a, q, b)
         ]
-        if not pairs and None not in own and not self.allows_all(own):
-            return [self.items[:2]]
+        if not pairs and len(own) == len(self.items) and not self.allows_all([label for _, label in own]):
+            return [(self.items[0], self.items[1])]
         return pairs
 
 

@@ -69,6 +69,7 @@ def preference_rows(claims: Claims, labelling: Labelling) -> list[dict[str, str]
         ValueError: As `check_formats` does.
     """
     check_formats(claims, ["preference"])
+    assert claims.question_column is not None  # `check_formats`
     members: dict[str, list[int]] = {}
     for i, group in enumerate(claims.groups):
         members.setdefault(group, []).append(i)
@@ -80,6 +81,7 @@ def preference_rows(claims: Claims, labelling: Labelling) -> list[dict[str, str]
             better, worse = claims.compares
             texts = [(claims.rows[i][better], claims.rows[i][worse]) for i in true] if len(true) == 1 else []
         else:
+            assert claims.claim_column is not None  # `check_formats`
             text = [row[claims.claim_column] for row in claims.rows]
             texts = [(text[i], text[j]) for i, j in product(true, rest)]
         question = claims.rows[items[0]][claims.question_column]

@@ -158,11 +158,10 @@ def find_template(
         template = TEMPLATES[template] if template in TEMPLATES else Template(template)
     if label_names is None and label_words is None:
         return template
-    return Template(
-        template.text,
-        tuple(template.label_names if label_names is None else label_names),
-        tuple(label_words or (() if label_names is not None else template.label_words)),
-    )
+    words = tuple(map(_variants, label_words)) if label_words else ()
+    if not words and label_names is None:
+        words = template.label_words
+    return Template(template.text, tuple(template.label_names if label_names is None else label_names), words)
 
 
 def choices_of(value: Any) -> list[str] | None:

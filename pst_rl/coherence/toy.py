@@ -106,6 +106,8 @@ def _log_beta(a: float, b: float) -> float:
 
 
 class _Counts(Context):
+    predictor: ConceptMixture
+
     def __init__(self, predictor: ConceptMixture, counts: Sequence[Counts]):
         self.predictor, self.counts, self.rows = predictor, list(counts), len(counts)
 

@@ -77,6 +77,8 @@ class JointTrainer(JointCheckpoints, PeerRepositories, _BaseTrainer):
     _name = "PST"
     _paper = PAPER
 
+    args: PSTConfig
+
     def __init__(
         self,
         specs: dict[str, PeerSpec],

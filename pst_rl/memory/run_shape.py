@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -10,7 +10,15 @@ if TYPE_CHECKING:
 
     from pst_rl.config import PSTConfig
 
-WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2}
+Dtype = Literal["float32", "bfloat16", "float16"]
+WIDTH: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
+_CHOSEN: dict[str | None, Dtype | None] = {None: None, "float32": None, "bfloat16": "bfloat16", "float16": "float16"}
+_OPTIMIZERS: dict[str, Literal["adamw", "adamw_8bit"]] = {
+    "adamw_torch": "adamw",
+    "adamw_torch_fused": "adamw",
+    "adamw_8bit": "adamw_8bit",
+    "adamw_bnb_8bit": "adamw_8bit",
+}
 
 
 @dataclass(kw_only=True)
@@ -64,14 +72,6 @@ class MemoryOptions:
     use_cpu: bool = False
     """A run without a GPU."""
 
-    def settled(self) -> MemoryOptions:
-        """With what is unset filled in, as `PSTConfig` does it."""
-        return replace(
-            self,
-            bf16=not (self.fp16 or self.use_cpu) if self.bf16 is None else self.bf16,
-            steps_per_generation=self.steps_per_generation or self.gradient_accumulation_steps,
-        )
-
 
 @dataclass(frozen=True)
 class RunShape:
@@ -96,7 +96,7 @@ class RunShape:
 
     quantization: Literal["none", "nf4"] = "none"
     double_quant: bool = False
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    dtype: Dtype | None = None
     lora_rank: int | None = None
     lora_targets: tuple[str, ...] | None = None
     lora_dropout: float = 0.05
@@ -127,40 +127,34 @@ class RunShape:
     def of(cls, config: PSTConfig | MemoryOptions, model: ModelConfig | MemoryOptions, prompt_length: int) -> RunShape:
         """The shape of a run as the command line describes it.
 
-        Args:
-            config, model: `MemoryOptions` must be `settled`.
-
         Raises:
             ValueError: An optimizer or a dtype whose size is not known here, or 8-bit weights.
         """
         optimizer = str(getattr(config.optim, "value", config.optim))
-        known = {"adamw_torch": "adamw", "adamw_torch_fused": "adamw"}
-        known |= dict.fromkeys(("adamw_8bit", "adamw_bnb_8bit"), "adamw_8bit")
-        if optimizer not in known:
-            raise ValueError(f"Memory is estimated for {', '.join(known)}, not for optim={optimizer!r}.")
+        if optimizer not in _OPTIMIZERS:
+            raise ValueError(f"Memory is estimated for {', '.join(_OPTIMIZERS)}, not for optim={optimizer!r}.")
         if model.load_in_8bit:
             raise ValueError("Memory is not estimated for 8-bit weights; use load_in_4bit or neither.")
         from pst_rl.stages.pmi import PMIWeights  # loads torch, which `pst-rl peers` can do without
 
-        dtype = None if model.dtype == "float32" else model.dtype
-        if dtype is not None and dtype not in WIDTH:
-            raise ValueError(f"Memory is estimated for {', '.join(WIDTH)}, not for dtype={dtype!r}.")
+        if model.dtype not in _CHOSEN:
+            raise ValueError(f"Memory is estimated for {', '.join(WIDTH)}, not for dtype={model.dtype!r}.")
         targets, pmi = model.lora_target_modules, PMIWeights.of(config)
+        steps = config.steps_per_generation or config.gradient_accumulation_steps
         return cls(
             quantization="nf4" if model.load_in_4bit else "none",
             double_quant=model.use_bnb_nested_quant,
-            dtype=dtype,
+            dtype=_CHOSEN[model.dtype],
             lora_rank=model.lora_r if model.use_peft else None,
-            lora_targets=(targets,) if isinstance(targets, str) else targets and tuple(targets),
+            lora_targets=(targets,) if isinstance(targets, str) else tuple(targets) if targets else None,
             lora_dropout=model.lora_dropout,
-            optimizer=known[optimizer],
+            optimizer=_OPTIMIZERS[optimizer],
             batch=config.per_device_train_batch_size,
-            generation_rows=config.rows_per_generate
-            or config.per_device_train_batch_size * config.steps_per_generation,
+            generation_rows=config.rows_per_generate or config.per_device_train_batch_size * steps,
             prompt_length=prompt_length,
             completion_length=config.max_completion_length,
             gradient_checkpointing=config.gradient_checkpointing,
-            autocast=bool(config.bf16 or config.fp16),
+            autocast=config.fp16 or (not config.use_cpu if config.bf16 is None else config.bf16),
             accumulates=config.gradient_accumulation_steps > 1,
             reference=config.beta != 0.0,
             pmi=pmi is not None,

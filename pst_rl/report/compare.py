@@ -29,8 +29,8 @@ def compare(
     parsed = [{n: v for n, v in e.metrics().items() if n.endswith("/parsed")} for e in (before, after)]
     peers = {}
     for name in trainer.trained:
-        shares = {"parsed_before": parsed[0][f"{name}/parsed"], "parsed_after": parsed[1][f"{name}/parsed"]}
-        peers[name] = PeerResult(**_gain(before, after, name), **shares)
+        old, new = (shares[f"{name}/parsed"] for shares in parsed)
+        peers[name] = PeerResult(**_gain(before, after, name), parsed_before=old, parsed_after=new)
     return RunResults(
         peers=peers,
         vote=VoteResult(**_gain(before, after, "vote")),
@@ -47,7 +47,7 @@ def compare(
 
 
 def _gain(before: Evaluation, after: Evaluation, name: str) -> dict[str, Any]:
-    if before.correct is None or name not in before.correct:
+    if before.correct is None or after.correct is None or name not in before.correct:
         return {}
     old, new = before.correct[name], after.correct[name]
     interval = asdict(paired_bootstrap(old, new))

@@ -127,11 +127,9 @@ NEEDS = {"load_in_4bit": {"use_peft": True}, "lora_r": {"use_peft": True}, "weig
 def test_options_of_memory_are_those_of_training_with_their_defaults():
     from trl import ModelConfig
 
-    ours = MemoryOptions(use_cpu=True).settled()
-    config, model = PSTConfig("x", use_cpu=True, report_to="none"), ModelConfig()
-    theirs = {name: getattr(model if hasattr(model, name) else config, name) for name in vars(ours)}
-    theirs["optim"] = theirs["optim"].value
-    assert vars(ours) == theirs and set(vars(ours)) == set(OTHER)
+    theirs = {field.name: field.default for part in (PSTConfig, ModelConfig) for field in dataclasses.fields(part)}
+    ours = vars(MemoryOptions())
+    assert ours == {name: theirs[name] for name in ours} and set(ours) == set(OTHER)
 
 
 @pytest.mark.parametrize("name", [None, *sorted(set(OTHER) - {"load_in_8bit"})])
@@ -149,7 +147,7 @@ def test_what_is_not_estimated_is_refused_by_both(options):
     said = []
     for config, model in [
         (PSTConfig("x", use_cpu=True, report_to="none", **rest), ModelConfig(**of_model)),
-        (MemoryOptions(**options).settled(),) * 2,
+        (MemoryOptions(**options),) * 2,
     ]:
         with pytest.raises(ValueError, match="not") as refusal:
             RunShape.of(config, model, 50)

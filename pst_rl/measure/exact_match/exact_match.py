@@ -5,6 +5,8 @@ from typing import Any
 import evaluate
 
 from pst_rl.answers import find_answer, is_correct
+from pst_rl.answers.extract import Style
+from pst_rl.answers.score import Metric
 from pst_rl.measure.module_info import answers_info
 
 _DESCRIPTION = """
@@ -40,8 +42,8 @@ class ExactMatch(evaluate.Metric):
         self,
         predictions: list[str],
         references: list[str] | list[list[str]],
-        metric: str = "whole",
-        style: str = "auto",
+        metric: Metric = "whole",
+        style: Style = "auto",
     ) -> dict[str, Any]:
         answers = [find_answer(text, style) for text in predictions]
         correct = [

@@ -4,6 +4,8 @@ from typing import Any
 
 import evaluate
 
+from pst_rl.answers.extract import Style
+from pst_rl.answers.score import Metric
 from pst_rl.measure.module_info import answers_info
 from pst_rl.measure.samples import judge, pass_at_k
 
@@ -40,8 +42,8 @@ class PassAtK(evaluate.Metric):
         predictions: list[list[str]],
         references: list[str] | list[list[str]],
         k: int | list[int] = 1,
-        metric: str = "whole",
-        style: str = "auto",
+        metric: Metric = "whole",
+        style: Style = "auto",
     ) -> dict[str, Any]:
         right = [
             sum(judge(text, gold, style=style, metric=metric).correct for text in texts)
