@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 from helpers import group
-from two_processes_scheme import Discusses, LooksAtRows, seen_by_two
+from two_processes_scheme import Discusses, LooksAtRows
 
 from pst_rl import Rewards
 from pst_rl.records import Turn
@@ -99,11 +99,3 @@ def test_providers_draw_from_a_generator_of_their_own(trainer):
         trainer(reward_providers=[draws(name) for name in order], **SMALL).train()
     assert drawn[:2] == drawn[:1:-1]
     assert drawn[0] != drawn[1]
-
-
-def test_views_and_turns_of_two_processes_become_one_group():
-    """Three rows a process and questions of two chains: the second question is split between them."""
-    first, second = seen_by_two()
-    assert first["view"] == second["view"] == [[[str(100 * p + 2 * q + g) for g in range(2)] for q in range(3)]
-                                               for p in range(2)]  # fmt: skip
-    assert first["remarks"] == second["remarks"] == [[[[str(2 * q + g)] for g in range(2)] for q in range(3)]] * 2

@@ -154,7 +154,7 @@ def test_an_interrupted_run_says_how_to_resume(run, data, capsys):
 
 
 def test_a_killed_run_ends_with_the_same_labels(data, tmp_path, tiny):
-    flags = ["--method", "gibbs", "--method-options", '{"sweeps": 60}', "--limit", "6", "--template", "{claim}"]
+    flags = ["--method", "gibbs", "--method-options", '{"sweeps": 20}', "--limit", "6", "--template", "{claim}"]
     command = ["label", data, "--model", tiny["llama"], *flags]
     killed = tmp_path / "killed"
     child = subprocess.Popen([sys.executable, "-m", "pst_rl.cli", *command, "--output-dir", str(killed)])
