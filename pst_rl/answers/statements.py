@@ -15,13 +15,14 @@ from pst_rl.answers.parts import answer_parts
 from pst_rl.answers.prose import Quantity, quantities, result, stated_quantity
 from pst_rl.answers.quantity import quantity
 from pst_rl.answers.reading import OPENING_PHRASE, PHRASE, Reading, phrase_start
+from pst_rl.answers.tags import ANSWER
 
 MAX_STATEMENT = 300  # characters of an answer after "####" or "the answer is"
 _MAX_WORDS = 4  # of an answer without numbers: "the answer is north east"
 _MAX_TRIED = 8  # announcements inspected, from the last
 
 _TAG = re.compile(
-    r"<(?P<close>/?)\s?(?:(?:final[_ -]?)?answer|ans|final|solution|output)\s?>"
+    rf"<(?P<close>/?)\s?{ANSWER}\s?>"
     r"|\[(?P<close2>/?)(?:FINAL[_ ])?ANSWER\]|<\|(?:begin|(?P<close3>end))_of_(?:answer|solution)\|>",
     re.IGNORECASE,
 )

@@ -2,9 +2,11 @@ r"""Where a response speaks, and where it only thinks: thoughts state no answer.
 
 import re
 
+from pst_rl.answers.tags import THOUGHT
+
 # <think>, <thinking>, <reasoning>, [THINK], "◁think▷", <|begin_of_thought|>; not one quoted in the text ("`<think>`").
 _TAG = re.compile(
-    r"(?<![`\"'])(?:<[ ]?(?P<close>/?)[ ]?(?:think(?:ing)?|thoughts?|reasoning|scratchpad|analysis|seed:think)[ ]?>"
+    rf"(?<![`\"'])(?:<[ ]?(?P<close>/?)[ ]?{THOUGHT}[ ]?>"
     r"|\[(?P<close2>/?)THINK(?:ING)?\]|◁(?P<close3>/?)think▷|<\|(?:begin|(?P<close4>end))_of_thought\|>)",
     re.IGNORECASE,
 )

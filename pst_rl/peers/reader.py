@@ -75,7 +75,7 @@ class PromptReader:
         self.eos_token_ids = list(ends)
         self.chat_template = chat_template
         self.chat_template_kwargs = dict(chat_template_kwargs or {})
-        self.format = PromptFormat.of(tokenizer, base_template, **self._template_options)
+        self.format = PromptFormat.of(tokenizer, base_template, self.eos_token_ids, **self._template_options)
 
     @property
     def tokenizer(self) -> Any:
@@ -115,12 +115,12 @@ class PromptReader:
         )
 
     def text_ids(self, text: str, trusted: bool = False) -> list[int]:
-        """Token ids of text that continues a prompt or a response.
+        """Token ids of text that continues a prompt or a response: what stands in this model's own turn.
 
-        No control token is among them unless the text is `trusted`: then nothing in it was written by a model, or it
-        has passed the guard.
+        No control token is among them, except tags of thinking and answering, unless the text is `trusted`: then
+        nothing in it was written by a model, or it has passed the guard.
         """
-        return plain_ids(self._tokenizer, [text if trusted else self.format.guard.disarm(text)])[0]
+        return plain_ids(self._tokenizer, [text if trusted else self.format.guard.disarm(text, keep_tags=True)])[0]
 
     @property
     def end_of_turn(self) -> int:
@@ -142,7 +142,8 @@ class PromptReader:
 
     def keep_last_tokens(self, text: str, drop: int) -> str:
         """`text` without its first `drop` tokens (and two more, since its end may tokenise differently alone)."""
-        kept = self.response_text(self.text_ids(text)[drop + 2 :])
+        ids = plain_ids(self._tokenizer, [self.format.guard.disarm(text)])[0]
+        kept = self.response_text(ids[drop + 2 :])
         # A cut inside a character's bytes leaves marks that are longer than the bytes: the text might never fit.
         return kept.lstrip("\N{REPLACEMENT CHARACTER}")
 
