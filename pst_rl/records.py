@@ -204,6 +204,20 @@ class Group:
         """(P, Q, G): peers, questions, chains."""
         return len(self.peers), len(self.prompts), len(self.responses[0][0])
 
+    @property
+    def the_targets(self) -> Targets:
+        """`targets`, for whoever comes after the aggregator."""
+        if self.targets is None:
+            raise RuntimeError("This group has no targets: the aggregator has not spoken yet.")
+        return self.targets
+
+    @property
+    def the_scorer(self) -> GroupScorer:
+        """`scorer`, for whoever has something to ask."""
+        if self.scorer is None:
+            raise RuntimeError("This group has no scorer: nobody here can ask the peers for log-probabilities.")
+        return self.scorer
+
     def pooled(self, question: int) -> list[tuple[int, int, Response]]:
         """All (peer, chain, response) of one question, over all peers and chains."""
         return [(p, g, r) for p, rows in enumerate(self.responses) for g, r in enumerate(rows[question])]
@@ -323,7 +337,7 @@ class TurnCredit:
 
     def pick(self, rows: list[int]) -> TurnCredit:
         """The credit of some of the rows."""
-        return TurnCredit(*([values[i] for i in rows] for values in (self.own, self.first, self.later)))
+        return TurnCredit([self.own[i] for i in rows], [self.first[i] for i in rows], [self.later[i] for i in rows])
 
 
 @dataclass(frozen=True)

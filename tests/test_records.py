@@ -1,9 +1,12 @@
 """The records that travel between the stages: what they compute from themselves."""
 
+import random
+from dataclasses import replace
+
 import pytest
 import torch
 
-from pst_rl.records import LocalRows
+from pst_rl.records import Group, LocalRows
 
 
 @pytest.mark.parametrize(
@@ -25,3 +28,14 @@ def test_local_rows_take_their_own_entries_of_tensors_and_of_nested_tuples():
         assert torch.equal(rows.pick(values), torch.stack([values[q, g] for q, g in rows.cells]))
         assert rows.take(values.tolist()) == rows.pick(values).tolist()
     assert LocalRows(2, 2, 2).pick(torch.tensor([[1, 2], [3, 4]])).tolist() == [3, 4]
+
+
+def test_a_group_says_what_it_lacks_when_it_is_asked_too_early():
+    early = Group(("a",), ("?",), ({},), ((0,),), (((),),), random.Random(0))
+    with pytest.raises(RuntimeError, match="no targets: the aggregator has not spoken"):
+        _ = early.the_targets
+    with pytest.raises(RuntimeError, match="no scorer"):
+        _ = early.the_scorer
+    scorer = object()
+    settled = replace(early, targets=(((None,),),), scorer=scorer)
+    assert settled.the_targets == (((None,),),) and settled.the_scorer is scorer
