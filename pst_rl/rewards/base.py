@@ -31,7 +31,7 @@ class Stateful(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-def provider_name(provider: RewardProvider) -> str:
+def provider_name(provider: Callable[..., Any]) -> str:
     """The provider's name in logs: a `name` attribute, a function's own name, or its class name in snake case."""
     name = getattr(provider, "name", None) or getattr(provider, "__name__", None)
     return name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(provider).__name__).lower()
