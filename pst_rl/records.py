@@ -52,7 +52,7 @@ class Rollout:
         prompts: The prompt each row was shown: messages, or text for a model without a chat template.
         prompt_ids, completion_ids: Token ids of this peer's own tokenizer.
         logprobs: Sampling log-probabilities per token (nats), if the generation back end returns them.
-        texts: Decoded responses without special tokens.
+        texts: Decoded responses without the tokens that begin, end or pad them (`PromptReader.response_text`).
         answers: Parsed final answers, `None` where there is none.
         finished: Whether the response ended by itself (end-of-sequence token or stop string).
         turns: Later turns of each row, if there was a discussion: `completion_ids` then hold the first answer, foreign

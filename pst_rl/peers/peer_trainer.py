@@ -156,7 +156,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
                 if logprobs is not None:
                     logprobs[row] = [0.0]
             finished.append(ids[-1] in ends)
-        texts = self._tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
+        texts = [self.response_text(ids) for ids in completion_ids]
         for row, text in enumerate(texts):
             if (at := cut_at_stop(text, self.stop_strings)) is not None:
                 kept = max(1, self.prefix_tokens(completion_ids[row], at))
@@ -197,11 +197,11 @@ class PeerTrainer(GRPOTrainer, PromptReader):
         return *self._generate_single_turn(prompt_ids, None, {}, num_generations=1), None
 
     def prefix_tokens(self, ids: list[int], characters: int) -> int:
-        """The largest n for which the first n tokens decode to at most `characters` characters."""
+        """The largest n for which the first n tokens say at most `characters` characters (`response_text`)."""
         low, high = 0, len(ids)
         while low < high:
             middle = (low + high + 1) // 2
-            if len(self._tokenizer.decode(ids[:middle], skip_special_tokens=True)) <= characters:
+            if len(self.response_text(ids[:middle])) <= characters:
                 low = middle
             else:
                 high = middle - 1
