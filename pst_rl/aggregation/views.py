@@ -56,7 +56,7 @@ def _ballots(group: Group, question: int, peers: Sequence[int]) -> list[Ballot]:
 class CrossView(ViewVote):
     """Each peer's label for a question is the vote of its answers in another view of it.
 
-        a*_p = argmax_a  sum_g 1[view_pg = a]
+        a*_p = argmax_a  sum_g 1[view_pg = a]        share = count(a*_p) / G        pooled: over all peers' answers
 
     Source: Co-rewarding (arXiv 2508.00410). Stated, in its abstract and in notes on it: the label of a question is
     the majority of the policy's answers to a paraphrase (Co-rewarding-I), or of the answers of a slowly updated

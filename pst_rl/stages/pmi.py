@@ -97,7 +97,7 @@ class PMIWeights:
     tau: float | None = None
     from_cache: bool = False
     function: WeightFunction = sigmoid_weight
-    scale: RunningScale = field(default_factory=RunningScale, init=False, compare=False, repr=False)
+    scale: RunningScale = field(default_factory=RunningScale, init=False)  # its memory
 
     name: ClassVar[str] = "pmi"
 
