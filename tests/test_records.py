@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import group
 
 from pst_rl.records import LocalRows
 
@@ -25,3 +26,18 @@ def test_local_rows_take_their_own_entries_of_tensors_and_of_nested_tuples():
         assert torch.equal(rows.pick(values), torch.stack([values[q, g] for q, g in rows.cells]))
         assert rows.take(values.tolist()) == rows.pick(values).tolist()
     assert LocalRows(2, 2, 2).pick(torch.tensor([[1, 2], [3, 4]])).tolist() == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("targets", "no targets.*the aggregator has not spoken"),
+        ("scorer", "no scorer: "),
+        ("gold", "no gold answers: the run is not declared supervised=True"),
+    ],
+)
+def test_a_group_says_what_it_lacks(name, sentence):
+    with pytest.raises(RuntimeError, match=sentence):
+        getattr(group([[["1"]]]), f"the_{name}")
+    there = object()
+    assert getattr(group([[["1"]]], **{name: there}), f"the_{name}") is there
