@@ -20,24 +20,15 @@ def test_local_rows_are_the_cells_of_the_complete_batch_in_order(rows, cells):
     assert [divmod(place, rows.chains) for place in rows.places] == cells
 
 
+def test_a_group_without_gold_answers_says_why():
+    with pytest.raises(RuntimeError, match="no gold answers: the run is not declared supervised=True"):
+        _ = group([[["1"]]]).the_gold
+    assert group([[["1"]]], gold=("1",)).the_gold == ("1",)
+
+
 def test_local_rows_take_their_own_entries_of_tensors_and_of_nested_tuples():
     values = torch.arange(24).view(3, 2, 4)  # (Q, G, any)
     for rows in (LocalRows(0, 6, 2), LocalRows(1, 3, 2), LocalRows(5, 1, 2)):
         assert torch.equal(rows.pick(values), torch.stack([values[q, g] for q, g in rows.cells]))
         assert rows.take(values.tolist()) == rows.pick(values).tolist()
     assert LocalRows(2, 2, 2).pick(torch.tensor([[1, 2], [3, 4]])).tolist() == [3, 4]
-
-
-@pytest.mark.parametrize(
-    ("name", "sentence"),
-    [
-        ("targets", "no targets.*the aggregator has not spoken"),
-        ("scorer", "no scorer: "),
-        ("gold", "no gold answers: the run is not declared supervised=True"),
-    ],
-)
-def test_a_group_says_what_it_lacks(name, sentence):
-    with pytest.raises(RuntimeError, match=sentence):
-        getattr(group([[["1"]]]), f"the_{name}")
-    there = object()
-    assert getattr(group([[["1"]]], **{name: there}), f"the_{name}") is there
