@@ -156,7 +156,13 @@ class TokenStatistics:
 
 
 class GroupScorer(Protocol):
-    """What `Group.scorer` answers; `pst_rl.scoring.scorer.Scorer` does the asking."""
+    """What `Group.scorer` answers; `pst_rl.scoring.scorer.Scorer` does the asking.
+
+    Attributes:
+        engines: The peers, as they are now.
+    """
+
+    engines: Sequence[Any]
 
     def logprobs(self, judge: Any, queries: Sequence[Query]) -> list[Score]:
         """Scores of the queries, in order, under a peer (by index) or an outside `Juror`."""
@@ -206,16 +212,24 @@ class Group:
 
     @property
     def the_targets(self) -> Targets:
-        """`targets`, for whoever comes after the aggregator."""
+        """The targets.
+
+        Raises:
+            RuntimeError: The aggregator has not spoken yet.
+        """
         if self.targets is None:
-            raise RuntimeError("This group has no targets: the aggregator has not spoken yet.")
+            raise RuntimeError("This group has no targets yet: the aggregator has not spoken.")
         return self.targets
 
     @property
     def the_scorer(self) -> GroupScorer:
-        """`scorer`, for whoever has something to ask."""
+        """What asks the peers' policies.
+
+        Raises:
+            RuntimeError: The group was made without one.
+        """
         if self.scorer is None:
-            raise RuntimeError("This group has no scorer: nobody here can ask the peers for log-probabilities.")
+            raise RuntimeError("This group has no scorer: it was not made by a trainer.")
         return self.scorer
 
     def pooled(self, question: int) -> list[tuple[int, int, Response]]:
@@ -228,6 +242,17 @@ class Group:
             for q, chains in enumerate(questions):
                 for g, response in enumerate(chains):
                     yield p, q, g, response
+
+    @property
+    def the_gold(self) -> tuple[Any, ...]:
+        """The gold answers.
+
+        Raises:
+            RuntimeError: The run is not declared `supervised=True`.
+        """
+        if self.gold is None:
+            raise RuntimeError("This group has no gold answers: the run is not declared supervised=True.")
+        return self.gold
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers import group
 
 from pst_rl.records import Group, LocalRows
 
@@ -20,6 +21,12 @@ from pst_rl.records import Group, LocalRows
 def test_local_rows_are_the_cells_of_the_complete_batch_in_order(rows, cells):
     assert rows.cells == cells
     assert [divmod(place, rows.chains) for place in rows.places] == cells
+
+
+def test_a_group_without_gold_answers_says_why():
+    with pytest.raises(RuntimeError, match="no gold answers: the run is not declared supervised=True"):
+        _ = group([[["1"]]]).the_gold
+    assert group([[["1"]]], gold=("1",)).the_gold == ("1",)
 
 
 def test_local_rows_take_their_own_entries_of_tensors_and_of_nested_tuples():

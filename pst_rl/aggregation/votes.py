@@ -83,7 +83,7 @@ class Weighted(Majority):
     def __call__(self, group: Group) -> Targets:
         if isinstance(self.score, dict) and (missing := set(group.peers) - set(self.score)):
             raise ValueError(f"`score` has no weight for the peers {sorted(missing)}; it names {sorted(self.score)}.")
-        confidence = group.scorer.statistics().logprob.exp() if self.score is None else None  # (P, Q, G)
+        confidence = group.the_scorer.statistics().logprob.exp() if self.score is None else None  # (P, Q, G)
         peers, questions, chains = group.shape
         row = []
         for q in range(questions):
@@ -96,6 +96,7 @@ class Weighted(Majority):
         return (tuple(row),) * peers
 
     def _weight(self, peer: str, response: Response) -> float:
+        assert self.score is not None  # else the responder's confidence counts
         weight = self.score[peer] if isinstance(self.score, dict) else self.score(peer, response)
         if not weight >= 0.0:  # also refuses NaN
             raise ValueError(f"A vote's weight must be a number >= 0, got {weight} for peer {peer!r}.")
@@ -205,10 +206,10 @@ class SupervisedGoldTarget(Aggregator):
         row = []
         for q in range(questions):
             pooled = [r for _, _, r in group.pooled(q)]
-            gold = group.gold[q]
+            gold = group.the_gold[q]
             correct = [r for r in pooled if None not in (r.answer, gold) and is_correct(r.text, gold)]
             target = (
-                make_target(break_tie(r.key for r in correct), len(correct) / len(pooled), correct)
+                make_target(break_tie(r.answer.key for r in correct if r.answer), len(correct) / len(pooled), correct)
                 if correct
                 else None
             )
