@@ -47,7 +47,7 @@ from importlib import import_module
 if "HF_HUB_DISABLE_TELEMETRY" not in os.environ:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     if "huggingface_hub.constants" in sys.modules:  # imported before us, when the variable was not set yet
-        sys.modules["huggingface_hub.constants"].HF_HUB_DISABLE_TELEMETRY = True
+        vars(sys.modules["huggingface_hub.constants"])["HF_HUB_DISABLE_TELEMETRY"] = True
 # TRL warns that `rollout_func` is experimental; we pin the TRL version and test against it.
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 

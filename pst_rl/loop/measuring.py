@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
-from pst_rl.data import split_labels
+from pst_rl.data import Gold, split_labels
+from pst_rl.loop.joint_trainer import JointTrainer
 from pst_rl.stages.evaluation import Evaluation, EvaluationRequest, evaluate_peers
+from pst_rl.stages.rollout import RolloutRequest
 
 
-class PeerEvaluation:
+class PeerEvaluation(JointTrainer):
     """The evaluation methods of a trainer with several peers."""
+
+    _eval_gold: Gold | None
+    rollout_request: Callable[..., RolloutRequest]
 
     def measure(self, dataset=None, samples: int | None = None, pooled_questions: int | None = None) -> Evaluation:
         """Greedy answers of every peer, their vote, and the pooled vote of samples, without logging anything.
