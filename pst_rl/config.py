@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import torch
 from trl import GRPOConfig
 
-from pst_rl.options import OLD_FIELDS, new_spelling
+from pst_rl.answers.score import Metric
+from pst_rl.options import OLD_FIELDS, check_choices, new_spelling
 from pst_rl.peers.prompts import BASE_TEMPLATE
 
 C = TypeVar("C", bound=type)
@@ -63,6 +64,10 @@ class PSTConfig(GRPOConfig):
 
         answer_style (`str`, *optional*, defaults to `"auto"`):
             Which statement counts as the final answer, see [`~pst_rl.answers.find_answer`].
+        answer_metric (`str`, *optional*, defaults to `"whole"`):
+            How an answer is compared with gold, in metrics and by what reads gold: the `"whole"` answer, the `"first"`
+            quantity stated (SimulEq), the `"set"` of all solutions, or a choice's `"letter"`; see
+            [`~pst_rl.answers.is_correct`]. `pst-rl train` takes it from the benchmark of the data set.
         answer_template (`str`, *optional*):
             How an answer is stated when we have to write one (PMI, peers' answers in prompts); `{answer}` is filled.
         parse_truncated (`bool`, *optional*, defaults to `False`):
@@ -172,6 +177,9 @@ class PSTConfig(GRPOConfig):
     answer_style: Literal["auto", "boxed", "hash", "phrase", "number", "choice"] = field(
         default="auto", metadata={"help": "Which statement counts as the final answer."}
     )
+    answer_metric: Literal["whole", "first", "set", "letter"] = field(
+        default="whole", metadata={"help": "How an answer is compared with gold; unset: as the benchmark of the data."}
+    )
     answer_template: str = field(
         default="The answer is \\boxed{{answer}}.",
         metadata={"help": "How an answer is stated when we write one; {answer} is filled."},
@@ -278,6 +286,7 @@ class PSTConfig(GRPOConfig):
                 "trust_remote_code would run code from every peer's repository. Ask for it where it is needed: "
                 "peers=[PeerSpec('org/model', trust_remote_code=True), ...]."
             )
+        check_choices(answer_metric=(self.answer_metric, Metric))
         if "{answer}" not in self.answer_template:
             raise ValueError(f"answer_template must contain {{answer}}, got {self.answer_template!r}.")
         if "{text}" not in self.peer_template:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 
-if TYPE_CHECKING:
-    from pst_rl.answers import Answer
+from pst_rl.answers import Answer, is_correct
+from pst_rl.answers.score import Metric
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,7 @@ class Group:
         block: Index of this generation batch.
         targets: `targets[p][q][g]`, once the aggregator has spoken.
         gold: Gold answers per question; always `None` unless the run is declared `supervised=True`.
+        answer_metric: How an answer is compared with gold (`pst_rl.answers.is_correct`).
         views: Further rollouts by name, where the aggregator declared some: `views[name][p][q][g]`.
         scorer: Asks the peers' current policies for log-probabilities, lazily and batched.
     """
@@ -204,6 +205,7 @@ class Group:
     gold: tuple[Any, ...] | None = None
     views: Mapping[str, Responses] = field(default_factory=dict)
     scorer: GroupScorer | None = None
+    answer_metric: Metric = "whole"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -242,6 +244,10 @@ class Group:
             for q, chains in enumerate(questions):
                 for g, response in enumerate(chains):
                     yield p, q, g, response
+
+    def is_right(self, answer: Answer | None, gold: Any) -> bool:
+        """Whether an answer is right by a gold answer, compared as the run's `answer_metric` says."""
+        return answer is not None and is_correct(answer, gold, metric=self.answer_metric)
 
     @property
     def the_gold(self) -> tuple[Any, ...]:

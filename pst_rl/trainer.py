@@ -302,7 +302,7 @@ class PSTTrainer(PeerEvaluation):
         group, size = gather_group(request), args.per_device_train_batch_size
         scorer = Scorer(self.engines, group.prompts, rollouts, args.num_generations, self.build_prompt, size)
         gold = tuple(self._train_gold[c["question_id"]] for c in group.columns) if args.supervised else None
-        return replace(group, scorer=scorer, gold=gold)
+        return replace(group, scorer=scorer, gold=gold, answer_metric=args.answer_metric)
 
     def _local_rows(self, count: int) -> LocalRows:
         return LocalRows(self.accelerator.process_index * count, count, self.args.num_generations)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import group
 
+from pst_rl.answers import Answer
 from pst_rl.records import Group, LocalRows
 
 
@@ -39,10 +40,17 @@ def test_local_rows_take_their_own_entries_of_tensors_and_of_nested_tuples():
 
 def test_a_group_says_what_it_lacks_when_it_is_asked_too_early():
     early = Group(("a",), ("?",), ({},), ((0,),), (((),),), random.Random(0))
-    with pytest.raises(RuntimeError, match="no targets: the aggregator has not spoken"):
+    with pytest.raises(RuntimeError, match="no targets yet: the aggregator has not spoken"):
         _ = early.the_targets
     with pytest.raises(RuntimeError, match="no scorer"):
         _ = early.the_scorer
     scorer = object()
     settled = replace(early, targets=(((None,),),), scorer=scorer)
     assert settled.the_targets == (((None,),),) and settled.the_scorer is scorer
+
+
+def test_a_group_compares_answers_with_gold_by_the_runs_metric():
+    both, one = Answer.of("4, 5"), Answer.of("4")
+    whole, first = group([[["1"]]]), group([[["1"]]], answer_metric="first")
+    assert [whole.is_right(answer, "4") for answer in (both, one, None)] == [False, True, False]
+    assert [first.is_right(answer, "4") for answer in (both, one, None)] == [True, True, False]

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from pst_rl.aggregation.base import Aggregator, break_tie, make_target
-from pst_rl.answers import is_correct
 from pst_rl.records import Group, Response, Target, Targets
 
 Ballot = tuple[int, int, Response]  # (peer, chain, response)
@@ -207,7 +206,7 @@ class SupervisedGoldTarget(Aggregator):
         for q in range(questions):
             pooled = [r for _, _, r in group.pooled(q)]
             gold = group.the_gold[q]
-            correct = [r for r in pooled if None not in (r.answer, gold) and is_correct(r.text, gold)]
+            correct = [] if gold is None else [r for r in pooled if group.is_right(r.answer, gold)]
             target = (
                 make_target(break_tie(r.answer.key for r in correct if r.answer), len(correct) / len(pooled), correct)
                 if correct

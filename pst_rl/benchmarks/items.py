@@ -138,5 +138,4 @@ def with_style(benchmark: Benchmark, style: Style | None) -> Benchmark:
     """The benchmark scored by one other answer style, if one is given."""
     if style is None:
         return benchmark
-    metric = next(iter(benchmark.scorings.values())).metric
-    return replace(benchmark, scorings={style: Scoring(style, metric)})
+    return replace(benchmark, scorings={style: Scoring(style, benchmark.metric)})

@@ -131,7 +131,7 @@ def measure_discussion(
     dataset, gold = split_labels(dataset, trainer.args.label_columns)
     if not gold:
         raise ValueError("These questions have no label column, so no accuracy can be measured; see `label_columns`.")
-    answers = [gold[i] for i in dataset["question_id"]]
+    answers, metric = [gold[i] for i in dataset["question_id"]], trainer.args.answer_metric
     responses, correct = {}, {}
     for learner in trainer.trained if learners is None else learners:
         partners = [SELF, *(name for name in trainer.peers if name != learner)]
@@ -140,7 +140,9 @@ def measure_discussion(
         said |= {partner: [final_answer(response) for response in held[partner]] for partner in partners}
         responses[learner] = held
         correct[learner] = {
-            setting: [a is not None and is_correct(a, right) for a, right in zip(given, answers, strict=True)]
+            setting: [
+                a is not None and is_correct(a, right, metric=metric) for a, right in zip(given, answers, strict=True)
+            ]
             for setting, given in said.items()
         }
     return DiscussionResults(responses, correct)

@@ -44,6 +44,7 @@ class PeerEvaluation(JointTrainer):
             pooled_questions=len(dataset) if pooled_questions is None else min(pooled_questions, len(dataset)),
             batch_size=self.args.per_device_eval_batch_size,
             accelerator=self.accelerator,
+            metric=self.args.answer_metric,
         )
         with self.timed("evaluate"):
             return evaluate_peers(request)

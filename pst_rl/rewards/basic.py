@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from pst_rl.answers import is_correct
 from pst_rl.records import Group, Response, Target
 from pst_rl.rewards.base import per_sample
 
@@ -45,5 +44,5 @@ class SupervisedGold:
     needs_labels = True
 
     @per_sample
-    def __call__(self, response: Response, gold: Any) -> float:
-        return float(response.answer is not None and is_correct(response.answer, gold))
+    def __call__(self, response: Response, gold: Any, group: Group) -> float:
+        return float(group.is_right(response.answer, gold))

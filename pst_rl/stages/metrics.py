@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pst_rl.answers import is_correct
 from pst_rl.records import Group, Rewards, Weights
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def label_metrics(group: Group, gold) -> dict[str, float]:
     answers = [gold[columns["question_id"]] for columns in group.columns]
     metrics = {}
     hits = [
-        is_correct(t.answer, answers[q])
+        group.is_right(t.answer, answers[q])
         for p in range(peers)
         for q in range(questions)
         for t in group.the_targets[p][q]
@@ -98,7 +97,7 @@ def label_metrics(group: Group, gold) -> dict[str, float]:
         metrics["aggregate/accuracy"] = sum(hits) / len(hits)
     for p, name in enumerate(group.peers):
         right = [
-            r.answer is not None and is_correct(r.answer, answers[q])
+            group.is_right(r.answer, answers[q])
             for q in range(questions)
             for r in group.responses[p][q]
             if answers[q] is not None

@@ -168,6 +168,14 @@ def test_a_gold_target_must_be_declared():
     assert SupervisedGoldTarget.needs_labels
 
 
+def test_the_gold_target_takes_answers_as_the_run_reads_and_compares_them():
+    boxed = response("5", text="\\boxed{7} #### 5")  # read in the style "hash"
+    made = SupervisedGoldTarget()(group([[[boxed, "7, 9"]]], gold=("5",)))
+    assert answers_of(made) == [[["5", "5"]]]
+    made = SupervisedGoldTarget()(group([[[boxed, "7, 9"]]], gold=("7",), answer_metric="first"))
+    assert answers_of(made) == [[["7, 9", "7, 9"]]]
+
+
 def test_the_gold_target_abstains_where_no_sample_is_correct():
     assert answers_of(SupervisedGoldTarget()(group([[["4", None]]], gold=("5",)))) == [[[None, None]]]
 

@@ -4,13 +4,14 @@ import pytest
 from helpers import chat
 
 from pst_rl.benchmarks.ask import ask, ask_in_turn
-from pst_rl.benchmarks.benchmark import BENCHMARKS, Benchmark, Scoring
+from pst_rl.benchmarks.benchmark import BENCHMARKS, Benchmark, Scoring, metric_of
 from pst_rl.benchmarks.cache import Cache
 from pst_rl.benchmarks.items import Item, find_benchmark, load_items, with_style
 from pst_rl.benchmarks.model import Completion, Decoding, LanguageModel, model_digest
 from pst_rl.benchmarks.prompts import PromptFile, load_prompt
 from pst_rl.benchmarks.results import GAP_COLUMNS, change_table, compare, gap_table, summarise, table
 from pst_rl.benchmarks.scores import Responses, score
+from pst_rl.data import PRESETS
 from pst_rl.measure.samples import judge
 
 GREEDY, SAMPLED = Decoding(8), Decoding(8, temperature=1.0)
@@ -203,6 +204,14 @@ def test_every_benchmark_has_a_prompt_that_it_can_fill(benchmark):
     from pst_rl.benchmarks.items import NEEDS
 
     assert load_prompt(benchmark.prompt, NEEDS[benchmark.form]).text
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_training_on_a_data_set_scores_as_its_benchmark_does(name):
+    assert (
+        metric_of(name) == metric_of(BENCHMARKS[name].source) == next(iter(BENCHMARKS[name].scorings.values())).metric
+    )
+    assert (metric_of("simuleq"), metric_of("tiny"), metric_of("no_such_file.jsonl")) == ("first", "whole", "whole")
 
 
 @pytest.mark.parametrize(
