@@ -15,9 +15,11 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
+# Style, and the types of pst_rl/ ([tool.mypy] in pyproject.toml): about a minute the first time, then seconds.
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # The documentation as a site in site/, readable without a network; open site/index.html. Warnings are errors.
 docs: $(VENV)/.installed-docs
@@ -25,7 +27,7 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/python scripts/check_site.py site
 
 clean:
-	rm -rf $(VENV) runs site .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs site .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 $(VENV)/.created:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pst_rl needs Python 3.11 or newer, this is " + sys.version)'

@@ -1,5 +1,41 @@
 """pst_rl: several different language models make each other better without labels.
 
+    questions -> rollout -> answers -> aggregate -> rewards -> weights -> peer updates
+
+Where things are, and what to touch for what:
+
+    trainer  config  scheme      PSTTrainer strings the stages together; options; from names to parts of a run
+    records  data                what travels between the stages; questions from files and the Hub, labels split off
+    stages/       rollout gather pmi update turn_credit compaction     a stage of the training step: its file
+                  reward_mix metrics vitals evaluation ...           what is mixed, logged and measured beside it
+    answers/      extract canonical score ...            how an answer is read, what counts as equal, what as right
+    aggregation/  base votes views reliability ...       who makes the target: the tie rule, a vote of your own
+    rewards/      base basic vote_share icm ...          what a response earns: one file a reward, REWARDS lists them
+    discussion/   base debate saie cross_view ...        further answers and later turns: who reads whom, and when
+    peers/        spec peer_trainer generation           what a peer is made of; how it samples and computes its loss
+                  reader prompts foreign_text            what a peer is shown, and the guard before others' words
+    scoring/      scorer logprobs juror ...              log-probabilities of texts under the peers or an outside judge
+    loop/         joint_trainer checkpoints identity ... the training loop, checkpoints, resume, faults, signals
+    monitors/     collapse probe                         signs of a collapse: a sign of your own goes here
+    coherence/    label a data set by its own coherence (ICM and other searches)
+    benchmarks/   measure models: questions, prompts, scores, verifiers; a benchmark is a row in benchmark.py
+    measure/      statistics, and metrics in the form of `evaluate`     report/  tables, plots, the HTML page
+    memory/       the estimate of memory                                hub/     cards, pushing, facts of a peer
+    cli/          `pst-rl`: one file a command, options and presets     tiny/    the embedded models and questions
+
+Glossary:
+
+    peer        one of the language models; its engine is a `PeerTrainer`, a GRPOTrainer whose own loop never runs
+    question    a row of the data set; a generation batch has Q of them
+    chain       one of the G samples of a question; in a sequential rollout chain g runs through all peers
+    response    what a peer wrote in one chain; its answer is what was read from it, the key its equivalence class
+    group       all P x Q x G responses of a generation batch, complete and equal on every process
+    target      the aggregate's answer for a response; none: the aggregator abstains
+    reward      what a provider gives a response; abstaining rewards move nothing
+    weight      the factor of a response's advantage, such as that of the pointwise mutual information (PMI)
+    view, turn  another rollout of the same questions; a later answer in the same conversation
+    gold        a known right answer: it only scores, unless a run is declared supervised
+
 The package is lazy: `import pst_rl` loads neither torch nor transformers; a public name is imported when first used.
 """
 
@@ -30,7 +66,7 @@ _EXPORTS = {
     "REWARDS": "pst_rl.rewards",
     "per_sample": "pst_rl.rewards",
     "WEIGHTINGS": "pst_rl.scheme",
-    "Query": "pst_rl.queries",
+    "Query": "pst_rl.records",
     "Juror": "pst_rl.scoring.juror",
     "SAIERollout": "pst_rl.discussion.saie",
     "discuss": "pst_rl.discussion.discuss",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from trl import GRPOConfig
@@ -240,6 +240,14 @@ class PSTConfig(GRPOConfig):
     eval_samples: int = field(
         default=0, metadata={"help": "Samples per peer and question for the pooled vote at evaluation; 0: none."}
     )
+
+    if TYPE_CHECKING:  # what TRL declares as possibly unset is set once a configuration is made
+        output_dir: str = ""
+        num_generations: int = 8
+        generation_batch_size: int = 0
+        steps_per_generation: int = 0
+        max_completion_length: int = 512
+        chat_template_kwargs: dict[str, Any] | None = None
 
     __repr__ = GRPOConfig.__str__  # a dataclass's own would spell out the tokens
 

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
+
+    from pst_rl.tiny.questions import Split
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +169,8 @@ def load_questions(
     question_column = pick_column(rows, source, question_column, QUESTION_COLUMNS, "question_column")
     answer_column = pick_column(rows, source, answer_column, ANSWER_COLUMNS, "answer_column", required=False)
     questions = _read_questions(rows, source, question_column)
-    answers = [read_gold(value) for value in rows[answer_column]] if answer_column else [None] * len(questions)
+    golds = rows[answer_column] if answer_column else [None] * len(questions)
+    answers = [read_gold(value) for value in golds]
     return _build(source, *_thin_out(source, questions, answers, limit, seed), prompt_template)
 
 
@@ -213,7 +216,7 @@ def _tiny_rows(split: str | None, limit: int | None, seed: int) -> "Dataset":
     split = split or "train"
     if split not in TINY_SIZES:
         raise ValueError(f"tiny has no split {split!r}; choose one of {', '.join(TINY_SIZES)}.")
-    return Dataset.from_list(tiny_questions(split, limit or TINY_SIZES[split], seed))
+    return Dataset.from_list(tiny_questions(cast("Split", split), limit or TINY_SIZES[split], seed))
 
 
 def is_file(source: str) -> bool:
@@ -326,6 +329,14 @@ def pick_split(
     return rows.select([index for index, text in enumerate(questions) if hash_split(text) == split])
 
 
+@overload
+def pick_column(
+    rows: "Dataset", source: str, asked: str | None, known: Sequence[str], option: str, required: Literal[True] = True
+) -> str: ...
+@overload
+def pick_column(
+    rows: "Dataset", source: str, asked: str | None, known: Sequence[str], option: str, required: bool
+) -> str | None: ...
 def pick_column(
     rows: "Dataset", source: str, asked: str | None, known: Sequence[str], option: str, required: bool = True
 ) -> str | None:
@@ -357,7 +368,7 @@ def _thin_out(
     source: str, questions: list[str], answers: list[Answer | None], limit: int | None, seed: int
 ) -> tuple[list[str], list[Answer | None]]:
     """Drop repeated questions, then keep `limit` of the rest."""
-    first = {}
+    first: dict[str, int] = {}
     for index, question in enumerate(questions):
         first.setdefault(_collapse(question), index)
     kept = list(first.values())

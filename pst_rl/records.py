@@ -9,15 +9,14 @@ holds every peer, question and chain of every process, and it is identical on ev
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
 
 if TYPE_CHECKING:
-    import torch
-
     from pst_rl.answers import Answer
-    from pst_rl.scoring.scorer import Scorer
 
 
 @dataclass(frozen=True)
@@ -110,6 +109,65 @@ Targets = tuple[tuple[tuple[Target | None, ...], ...], ...]  # [peer][question][
 
 
 @dataclass(frozen=True)
+class Query:
+    """Asks for log p(target | question, shown, given) under one judge.
+
+    Attributes:
+        question: Index of the question in the group.
+        target: The text that is scored.
+        shown: Other peers' texts, which the `build_prompt` hook puts into the prompt.
+        given: The beginning of the judge's own turn, before the target.
+        whole: The target is a whole response: the token that ends the turn is scored with it.
+    """
+
+    question: int
+    target: str
+    shown: tuple[str, ...] = ()
+    given: str = ""
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Score:
+    """log p in nats, summed over `tokens` target tokens of the judge's tokenizer."""
+
+    logprob: float
+    tokens: int
+
+    @property
+    def mean(self) -> float:
+        """log p per token, in nats."""
+        return self.logprob / self.tokens
+
+
+@dataclass(frozen=True)
+class TokenStatistics:
+    """Means over each response's own tokens, under its responder's current policy at temperature 1; each (P, Q, G).
+
+    Attributes:
+        logprob: Mean log p(token), nats.
+        entropy: Mean entropy of the next-token distribution, nats.
+        self_certainty: Mean KL(U || p) between the uniform distribution and p, nats.
+    """
+
+    logprob: torch.Tensor
+    entropy: torch.Tensor
+    self_certainty: torch.Tensor
+
+
+class GroupScorer(Protocol):
+    """What `Group.scorer` answers; `pst_rl.scoring.scorer.Scorer` does the asking."""
+
+    def logprobs(self, judge: Any, queries: Sequence[Query]) -> list[Score]:
+        """Scores of the queries, in order, under a peer (by index) or an outside `Juror`."""
+        ...
+
+    def statistics(self) -> TokenStatistics:
+        """Statistics of every sample's own tokens."""
+        ...
+
+
+@dataclass(frozen=True)
 class Group:
     """The complete gathered generation batch: all peers, questions, chains and processes.
 
@@ -139,7 +197,7 @@ class Group:
     targets: Targets | None = None
     gold: tuple[Any, ...] | None = None
     views: Mapping[str, Responses] = field(default_factory=dict)
-    scorer: Scorer | None = None
+    scorer: GroupScorer | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -156,6 +214,41 @@ class Group:
             for q, chains in enumerate(questions):
                 for g, response in enumerate(chains):
                     yield p, q, g, response
+
+
+@dataclass(frozen=True)
+class LocalRows:
+    """This process's rows of a generation batch, against the questions and chains of the complete one.
+
+        row i is chain g of question q:    (q, g) = divmod(offset + i, G)
+
+    Attributes:
+        offset: Index of the first row in the complete batch: all rows of process 0, then those of process 1, ...
+        count: Rows of this process.
+        chains: G.
+    """
+
+    offset: int
+    count: int
+    chains: int
+
+    @property
+    def places(self) -> range:
+        """Index of each row in the complete batch."""
+        return range(self.offset, self.offset + self.count)
+
+    @property
+    def cells(self) -> list[tuple[int, int]]:
+        """(question, chain) of each row."""
+        return [divmod(place, self.chains) for place in self.places]
+
+    def pick(self, values: torch.Tensor) -> torch.Tensor:
+        """The rows' own entries, (rows, ...), of one peer's values, (Q, G, ...)."""
+        return values.flatten(0, 1)[self.offset : self.offset + self.count]
+
+    def take(self, nested: Sequence[Sequence[Any]]) -> list[Any]:
+        """The rows' own entries of `nested[q][g]`."""
+        return [nested[q][g] for q, g in self.cells]
 
 
 @dataclass(frozen=True)
@@ -189,3 +282,73 @@ class Weights:
     values: torch.Tensor
     pmi: torch.Tensor
     metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TurnCredit:
+    """Per-token credit of one peer's rows.
+
+    Attributes:
+        own: For every row, 1 for each token the peer generated and 0 for each foreign one.
+        first: How many tokens the first answer of each row has.
+        later: For every row and token, the advantage of the later turn it belongs to; 0 in first answers and foreign
+            text.
+    """
+
+    own: list[list[int]]
+    first: list[int]
+    later: list[list[float]]
+
+    def per_token(self, advantages: torch.Tensor, width: int) -> torch.Tensor:
+        """Advantages of all tokens, (B, width), from those of the first answers, (B,); 0 in the padding."""
+        later = torch.zeros(len(self.later), width).to(advantages)
+        for row, values in enumerate(self.later):
+            later[row, : len(values)] = torch.tensor(values).to(advantages)
+        is_first = torch.arange(width) < torch.tensor(self.first)[:, None]
+        return torch.where(is_first.to(advantages.device), advantages[:, None], later)
+
+    @property
+    def active(self) -> torch.Tensor:
+        """Rows in which some later turn has an advantage, bool (B,)."""
+        return torch.tensor([any(values) for values in self.later], dtype=torch.bool)
+
+    @property
+    def tokens(self) -> int:
+        """The peer's own tokens in all rows."""
+        return sum(map(sum, self.own))
+
+    def scaled(self, factor: float) -> TurnCredit:
+        """The same rows with the advantages of later turns multiplied."""
+        return TurnCredit(self.own, self.first, [[factor * value for value in values] for values in self.later])
+
+    def pick(self, rows: list[int]) -> TurnCredit:
+        """The credit of some of the rows."""
+        return TurnCredit(*([values[i] for i in rows] for values in (self.own, self.first, self.later)))
+
+
+@dataclass(frozen=True)
+class PeerUpdate:
+    """What the joint stages hand to one peer for one generation batch (local rows of this process).
+
+    Attributes:
+        inputs: One row per sample: `{"prompt": ...}`.
+        prompt_ids, completion_ids, logprobs: The rows that reach the loss.
+        rewards: Per provider, one float per row; NaN abstains.
+        weights: Factors of TRL's advantages, (rows,); `None` leaves TRL's output untouched.
+        advantages: Replaces TRL's advantages, (rows,); `None` keeps them.
+        on_policy: Drop the old log-probabilities, so that every ratio is 1 (the cross-entropy objectives).
+        token_count: Completion tokens of all rows of all processes, where some were left out; `None`: none were.
+        credit: Which tokens of each row are the peer's own, and the advantages of those of later turns; `None`: every
+            row is one answer.
+    """
+
+    inputs: list[dict[str, Any]]
+    prompt_ids: list[list[int]]
+    completion_ids: list[list[int]]
+    logprobs: list[list[float]] | None
+    rewards: dict[str, list[float]]
+    weights: torch.Tensor | None = None
+    advantages: torch.Tensor | None = None
+    on_policy: bool = False
+    token_count: int | None = None
+    credit: TurnCredit | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import torch
 
 from pst_rl.aggregation import AGGREGATORS, Aggregator
 from pst_rl.config import PSTConfig
-from pst_rl.discussion.saie import SAIERollout
+from pst_rl.discussion import Discussion, check_discussion
 from pst_rl.peers.spec import PeerSpec
 from pst_rl.records import Group, Rewards, Target, Targets, Weights
 from pst_rl.rewards import REWARDS, RewardProvider, provider_name
@@ -19,13 +20,10 @@ from pst_rl.rewards.base import PerSample
 from pst_rl.stages.compaction import check_compaction
 from pst_rl.stages.pmi import PMIWeights, WeightFunction
 from pst_rl.stages.reward_mix import RewardMix
-from pst_rl.stages.update import check_discussion
 from pst_rl.stages.weighting import Unweighted, Weighting
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-    from pst_rl.discussion import Discussion
 
 WEIGHTINGS: dict[str, Callable[..., Weighting]] = {"none": Unweighted, "pmi": PMIWeights}
 """The weightings by name; add your own."""
@@ -115,6 +113,25 @@ def find_discussion(providers: Mapping[str, Callable]) -> Discussion | None:
     if len(found) > 1:
         raise ValueError(f"Only one reward provider may declare a discussion, but {', '.join(found)} all do.")
     return next(iter(found.values()), None)
+
+
+def ask_provider(name: str, provider: Callable, group: Group, seed: int) -> tuple[Rewards, dict[str, str]]:
+    """One provider's checked rewards, and the peers left out for a reward that is not finite, with the reason.
+
+    Raises:
+        RuntimeError: The provider failed.
+        TypeError, ValueError: It returned what it must not, see [`check_rewards`].
+    """
+    group = replace(group, rng=random.Random(f"{name}/{seed}/{group.block}"))
+    try:
+        reward = provider(group)
+    except Exception as error:
+        raise RuntimeError(
+            f"The reward provider {name!r} failed at step {group.step}: {type(error).__name__}: {error}"
+        ) from error
+    reward, broken = leave_out_broken_peers(name, reward, group)
+    check_rewards(name, reward, group)
+    return reward, broken
 
 
 def check_rewards(name: str, reward: Rewards, group: Group) -> None:
@@ -267,15 +284,7 @@ def check_scheme(
             raise ValueError("update_last_peer=False leaves no peer to update: only the last one is trainable.")
     if args.skip_zero_advantage:
         check_compaction(args)
-    discussion = find_discussion(providers)
-    check_discussion(args.objective, discussion is not None)
-    if isinstance(discussion, SAIERollout):
-        discussion.check_partner(tuple(specs))
-    if discussion is not None and args.use_vllm and args.world_size > 1:
-        raise ValueError(
-            "A discussion leaves each process its own number of rows to continue, which vLLM cannot serve with "
-            "several processes. Use one process, or use_vllm=False."
-        )
+    check_discussion(find_discussion(providers), args, tuple(specs))
     scheme = type(aggregator).__name__
     if peers < aggregator.min_peers:
         raise ValueError(

@@ -6,10 +6,11 @@ questions -> rollout -> answers -> aggregate -> rewards -> weights -> peer updat
 from __future__ import annotations
 
 import copy
-import random
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,20 +20,22 @@ from pst_rl import answers
 from pst_rl.aggregation import Aggregator
 from pst_rl.config import PSTConfig
 from pst_rl.data import split_labels
-from pst_rl.discussion import RolloutContext, checked
+from pst_rl.discussion import RolloutContext, with_discussion, with_views
+from pst_rl.hub.cards import CardRun, write_peer_card
 from pst_rl.loop.joint_trainer import JointTrainer
-from pst_rl.monitors.collapse import collapse_monitor
+from pst_rl.loop.measuring import PeerEvaluation
+from pst_rl.monitors.collapse import CollapseMonitor
+from pst_rl.monitors.probe import AgreementProbe, draw_questions
 from pst_rl.peers.prompts import Prompt, show_peers
 from pst_rl.peers.spec import resolve_peers
-from pst_rl.records import Group, Rewards, Rollout, Targets, Weights
+from pst_rl.records import Group, LocalRows, Rewards, Rollout, Targets, Weights
 from pst_rl.rewards import RewardProvider, Stateful, provider_name
 from pst_rl.scheme import (
-    check_rewards,
+    ask_provider,
     check_scheme,
     check_targets,
     check_weights,
     find_discussion,
-    leave_out_broken_peers,
     make_aggregator,
     make_providers,
     make_weighting,
@@ -42,16 +45,15 @@ from pst_rl.scoring.scorer import Scorer
 from pst_rl.stages import metrics
 from pst_rl.stages.compaction import compact
 from pst_rl.stages.completions_table import completions_table, report_completions, write_completions
-from pst_rl.stages.evaluation import Evaluation, EvaluationRequest, evaluate_peers
-from pst_rl.stages.gather import GatherRequest, gather_group, gather_responses, with_turns
+from pst_rl.stages.gather import GatherRequest, gather_group
 from pst_rl.stages.pmi import WeightFunction
-from pst_rl.stages.rollout import RolloutRequest, roll_out, speaking_orders
+from pst_rl.stages.rollout import JointRollout, RolloutRequest, roll_out, speaking_orders
 from pst_rl.stages.update import UpdateRequest, make_update
 from pst_rl.stages.vitals import mixed_reward
 from pst_rl.stages.weighting import Weighting, WeightRequest, active_samples
 
 
-class PSTTrainer(JointTrainer):
+class PSTTrainer(PeerEvaluation, JointTrainer):
     """
     Peer-Predictive Self-Training: several different language models improve each other without labels.
 
@@ -139,11 +141,19 @@ class PSTTrainer(JointTrainer):
             engine.keeps_caches = getattr(self.weighting, "needs_caches", False)
         self._joint_metrics: dict[str, list[float]] = defaultdict(list)
         self.last_group: Group | None = None
-        self.last_reward: torch.Tensor | None = None  # (P, Q, G)
-        self.collapse = collapse_monitor(self)
+        self.collapse = self._collapse_monitor()
         if args.on_collapse != "off":
             self.add_callback(self.collapse)
         self._reward_faults: dict[str, str] = {}
+
+    def _collapse_monitor(self) -> CollapseMonitor:
+        """The monitor that the arguments ask for."""
+        args, probe = self.args, None
+        if args.collapse_probe:
+            asked = draw_questions(self.train_dataset, args.collapse_probe, args.seed)
+            probe = AgreementProbe(asked, self.measure, self.record, self.updated(), self.accelerator.device)
+        steps, restore = args.collapse_probe_steps or self.micro_steps_per_generation, self._load_from_checkpoint
+        return CollapseMonitor(self.peers, self.record, restore, args.on_collapse, probe, steps, args.supervised)
 
     # ---- the five hooks ----
 
@@ -165,21 +175,11 @@ class PSTTrainer(JointTrainer):
 
     def compute_rewards(self, group: Group) -> dict[str, Rewards]:
         """Every provider's rewards, by name; runs on every process on the identical group."""
-        return {name: self._ask(name, group) for name in self.providers}
-
-    def _ask(self, name: str, group: Group) -> Rewards:
-        """One provider's checked rewards."""
-        group = replace(group, rng=random.Random(f"{name}/{self.args.seed}/{group.block}"))
-        try:
-            reward = self.providers[name](group)
-        except Exception as error:
-            raise RuntimeError(
-                f"The reward provider {name!r} failed at step {group.step}: {type(error).__name__}: {error}"
-            ) from error
-        reward, broken = leave_out_broken_peers(name, reward, group)
-        self._reward_faults |= broken
-        check_rewards(name, reward, group)
-        return reward
+        rewards: dict[str, Rewards] = {}
+        for name, provider in self.providers.items():
+            rewards[name], broken = ask_provider(name, provider, group, self.args.seed)
+            self._reward_faults |= broken
+        return rewards
 
     def compute_weights(self, group: Group, rewards: dict[str, Rewards], rollouts: list[Rollout]) -> Weights:
         """The factor of each sample's advantage. `rollouts` are this process's own, one per peer."""
@@ -188,7 +188,7 @@ class PSTTrainer(JointTrainer):
             group=group,
             rewards=rewards,
             rollouts=rollouts,
-            offset=self._row_offset(rollouts),
+            local=self._local_rows(len(rollouts[0].texts)),
             active=self._active(rewards),
             build_prompt=self.build_prompt,
             answer_template=self.args.answer_template,
@@ -202,67 +202,61 @@ class PSTTrainer(JointTrainer):
 
     def joint_rollout(self, rows: list[dict[str, Any]]) -> None:
         """Runs all stages on one generation batch and leaves each peer its `PeerUpdate`."""
-        chains = self.args.num_generations
         for engine in self.engines:
-            engine.tokens.clear()
-            engine.live.clear()
-        questions = len(rows) * self.accelerator.num_processes // chains
-        orders = speaking_orders(
-            self.args.order,
-            len(self.engines),
-            questions,
-            self.block,
-            self.args.seed,
-        )
-        offset = self.accelerator.process_index * len(rows)
-        request = replace(
-            self.rollout_request([row["prompt"] for row in rows]),
-            orders=[orders[(offset + i) // chains] for i in range(len(rows))],
-        )
+            engine.begin_batch()
+        local = self._local_rows(len(rows))
+        questions = len(rows) * self.accelerator.num_processes // local.chains
+        orders = speaking_orders(self.args.order, len(self.engines), questions, self.block, self.args.seed)
+        request = self.rollout_request([row["prompt"] for row in rows])
+        request = replace(request, orders=[orders[q] for q, _ in local.cells])
         with self.timed("generate"):
             joint = roll_out(self.engines, request)
-        rollouts = joint.rollouts
-        group = self._gather(rows, rollouts, orders)
-        context = RolloutContext(self.engines, request, rows, rollouts, group, offset)
+        group, rollouts = self._gather(rows, joint.rollouts, orders), joint.rollouts
+        context = RolloutContext(self.engines, request, rows, rollouts, group, local)
         with self.timed("views"):
-            views = {view.name: checked(view, view.respond(context), context) for view in self.aggregator.views}
-            group = replace(group, views={name: gather_responses(view, chains) for name, view in views.items()})
+            group = with_views(self.aggregator.views, context)
         with self.timed("aggregate and reward"):
             targets = self.aggregate(group)
             check_targets(type(self.aggregator).__name__, targets, group)
             group = replace(group, targets=targets)
         if self.discussion is not None:
             with self.timed("discussion"):
-                context = replace(context, group=group)
-                rollouts = checked(self.discussion, self.discussion.respond(context), context)
-                group = with_turns(group, gather_responses(rollouts, chains))
+                group, rollouts = with_discussion(self.discussion, replace(context, group=group))
         self._reward_faults = {}
         with self.timed("aggregate and reward"):
             rewards = self.compute_rewards(group)
         self.faults.new_batch(self._reward_faults)
         with self.timed("pmi"):
             weights = self.compute_weights(group, rewards, joint.rollouts)
-        for engine in self.engines:
-            engine.live.clear()  # the update changes the policy, and needs the memory
-        active = self._active(rewards)
-        mix = self._current_mix()
+        self._hand_out(group, rewards, weights, rollouts, local)
+        self._report(group, rewards, weights, joint)
+
+    def _hand_out(
+        self, group: Group, rewards: dict[str, Rewards], weights: Weights, rollouts: list[Rollout], local: LocalRows
+    ) -> None:
+        """Leaves each peer its update. The policy then changes, and needs the memory of sampling's keys and values."""
+        active, mix = self._active(rewards), self._current_mix()
+        scored = {name: rewards[name] for name in mix}
         for p, engine in enumerate(self.engines):
-            engine.reward_weights = torch.tensor(list(mix.values()), dtype=torch.float32)
-            scored = {name: rewards[name] for name in mix}
-            update = make_update(UpdateRequest(engine, p, group, scored, weights, rollouts[p], offset), self.args)
+            engine.live.clear()
+            engine.reward_weights = torch.tensor(list(mix.values()), dtype=torch.float32)  # TRL mixes by these
+            update = make_update(UpdateRequest(engine, p, group, scored, mix, weights, rollouts[p], local), self.args)
             if self.args.skip_zero_advantage:
-                rows = active[p].flatten()[offset : offset + len(update.inputs)]
-                update = compact(update, rows, self.args, lambda value: gather_object([value]))
+                update = compact(update, local.pick(active[p]), self.args, lambda value: gather_object([value]))
             engine.update = update
+
+    def _report(self, group: Group, rewards: dict[str, Rewards], weights: Weights, joint: JointRollout) -> None:
+        """Metrics, the completions table, and the batch for the monitor of collapse."""
+        mix = self._current_mix()
         self.last_group = group
-        self.last_reward = mixed_reward(rewards, mix)
+        self.collapse.show(group, mixed_reward(rewards, mix))
         if self.args.log_completions and self.is_world_process_zero():
             table = completions_table(group, rewards, weights)
             write_completions(table, self.args.output_dir)
             report_completions(table, self.args.report_to)
-        self._record(metrics.joint_metrics(group, rewards, mix, weights, self._train_gold))
-        self._record({"rollout/shortened": joint.shortened, "rollout/overlong": joint.overlong})
-        self._record(self.aggregator.metrics() | metrics.token_metrics(self.peers))
+        self.record(metrics.joint_metrics(group, rewards, mix, weights, self._train_gold))
+        self.record({"rollout/shortened": joint.shortened, "rollout/overlong": joint.overlong})
+        self.record(self.aggregator.metrics() | metrics.token_metrics(self.peers))
 
     def _current_mix(self) -> dict[str, float]:
         """The weights of the rewards that reach the loss in this generation batch."""
@@ -294,32 +288,25 @@ class PSTTrainer(JointTrainer):
 
     def _gather(self, rows, rollouts: list[Rollout], orders) -> Group:
         """The complete group of first answers, with labels only in a run that is declared supervised."""
-        group = gather_group(
-            GatherRequest(
-                peers=tuple(self.peers),
-                rows=rows,
-                rollouts=rollouts,
-                orders=orders,
-                chains=self.args.num_generations,
-                keep_token_ids=any(getattr(p, "needs_token_ids", False) for p in self.providers.values()),
-                seed=self.args.seed,
-                block=self.block,
-                step=self.state.global_step,
-            )
+        args = self.args
+        request = GatherRequest(
+            peers=tuple(self.peers),
+            rows=rows,
+            rollouts=rollouts,
+            orders=orders,
+            chains=args.num_generations,
+            keep_token_ids=any(getattr(p, "needs_token_ids", False) for p in self.providers.values()),
+            seed=args.seed,
+            block=self.block,
+            step=self.state.global_step,
         )
-        scorer = Scorer(
-            self.engines,
-            group.prompts,
-            rollouts,
-            self.args.num_generations,
-            self.build_prompt,
-            self.args.per_device_train_batch_size,
-        )
-        gold = tuple(self._train_gold[c["question_id"]] for c in group.columns) if self.args.supervised else None
+        group, size = gather_group(request), args.per_device_train_batch_size
+        scorer = Scorer(self.engines, group.prompts, rollouts, args.num_generations, self.build_prompt, size)
+        gold = tuple(self._train_gold[c["question_id"]] for c in group.columns) if args.supervised else None
         return replace(group, scorer=scorer, gold=gold)
 
-    def _row_offset(self, rollouts: list[Rollout]) -> int:
-        return self.accelerator.process_index * len(rollouts[0].texts)
+    def _local_rows(self, count: int) -> LocalRows:
+        return LocalRows(self.accelerator.process_index * count, count, self.args.num_generations)
 
     # ---- the loop's two entry points ----
 
@@ -348,49 +335,10 @@ class PSTTrainer(JointTrainer):
             trained.pop(list(self.peers)[-1], None)
         return trained
 
-    def measure(self, dataset=None, samples: int | None = None, pooled_questions: int | None = None) -> Evaluation:
-        """Greedy answers of every peer, their vote, and the pooled vote of samples, without logging anything.
-
-        Every peer answers alone, also where it is trained with `context="sequential"`.
-
-        Args:
-            dataset: Questions; default the trainer's evaluation set. Its labels are split off and only score.
-            samples: Samples per peer and question for the pooled vote; default `args.eval_samples`.
-            pooled_questions: How many questions, from the first, are sampled; default all.
-        """
-        gold = self._eval_gold
-        if dataset is None:
-            dataset = self.eval_dataset
-        else:
-            dataset, gold = split_labels(dataset, self.args.label_columns)
-        if dataset is None:
-            raise ValueError("There are no questions to measure on: pass eval_dataset here or to the trainer.")
-        request = EvaluationRequest(
-            engines=self.engines,
-            names=tuple(self.peers),
-            prompts=list(dataset["prompt"]),
-            gold=[gold[i] for i in dataset["question_id"]] if gold else None,
-            rollout=replace(self.rollout_request([], greedy=True), sequential=False),
-            samples=self.args.eval_samples if samples is None else samples,
-            pooled_questions=len(dataset) if pooled_questions is None else min(pooled_questions, len(dataset)),
-            batch_size=self.args.per_device_eval_batch_size,
-            accelerator=self.accelerator,
-        )
-        with self.timed("evaluate"):
-            return evaluate_peers(request)
-
-    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        """[`measure`], logged as `<prefix>_<peer>/accuracy`, `<prefix>_vote/accuracy` and, with `args.eval_samples`,
-        `<prefix>_pooled_vote/accuracy` if there are labels; parse rate and agreement always.
-        """
-        results = {f"{metric_key_prefix}_{k}": v for k, v in self.measure(eval_dataset).metrics().items()}
-        self.log(dict(results))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, results)
-        return results
-
     # ---- logs and state ----
 
-    def _record(self, values: dict[str, float]) -> None:
+    def record(self, values: dict[str, float]) -> None:
+        """Adds values to the means of the next training log."""
         for name, value in values.items():
             self._joint_metrics[name].append(value)
 
@@ -399,6 +347,26 @@ class PSTTrainer(JointTrainer):
         means = {name: sum(values) / len(values) for name, values in self._joint_metrics.items()}
         self._joint_metrics.clear()
         return means
+
+    def write_card(self, name: str, folder: str | os.PathLike) -> None:
+        """Writes one peer's model card, `README.md`, into a folder."""
+        if not self.is_world_process_zero():
+            return
+        measured = None if self.results is None else self.results.dataset
+        run = CardRun(
+            peers=self.peers,
+            specs=self.specs,
+            args=self.args,
+            aggregator=self.aggregator,
+            mix=self.mix,
+            weighting=self.weighting,
+            updated=tuple(self.updated()),
+            questions=len(self.train_dataset),
+            step=self.state.global_step,
+            results=self.results,
+            dataset=measured if self.dataset_name is None else self.dataset_name,
+        )
+        write_peer_card(run, name, Path(folder))
 
     def identity(self) -> dict[str, Any]:
         parts = {"aggregator": type(self.aggregator).__name__, "weighting": provider_name(self.weighting)}

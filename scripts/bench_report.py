@@ -6,6 +6,8 @@ from statistics import median
 
 from bench_clock import PHASES, UPDATE
 
+from pst_rl.report import pipe_table
+
 RATIOS = {
     "plain_over_trl": ("plain", "trl"),
     "pst_over_trl": ("pst", "trl"),
@@ -112,19 +114,14 @@ def markdown(result: dict) -> str:
         lines += ["", *_levers(result["levers"])]
     for axis, points in result.get("growth", {}).items():
         rows = [[str(p[axis]), *(f"{p[side]:.3f}" for side in GROWING)] for p in points]
-        lines += ["", *_grid([f"seconds a step, by {axis}", *GROWING], rows)]
+        lines += ["", *pipe_table([f"seconds a step, by {axis}", *GROWING], rows)]
     return "\n".join(lines) + "\n"
-
-
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    line = lambda cells: f"| {' | '.join(cells)} |"  # noqa: E731
-    return [line(head), line(["---"] * len(head)), *map(line, rows)]
 
 
 def _ratios(result: dict) -> list[str]:
     cpu = result["cpu_time_ratios"]
     rows = [[name, of(value), of(cpu[name])] for name, value in result["ratios"].items()]
-    return _grid(["ratio: median (least to greatest)", "time", "CPU time"], rows)
+    return pipe_table(["ratio: median (least to greatest)", "time", "CPU time"], rows)
 
 
 def _phases(result: dict) -> list[str]:
@@ -141,14 +138,14 @@ def _phases(result: dict) -> list[str]:
     rows.append(["coordinator, %", *(f"{100 * result['shares'][side]['coordinator']:.1f}" for side in sides)])
     rows.append(["PMI, %", *(f"{100 * result['shares'][side]['pmi']:.1f}" for side in sides)])
     rows.append(["peak memory, MiB", *(f"{result['peak_memory_mib'][side]:.0f}" for side in sides)])
-    return _grid(["ms a step (positions read)", *sides], rows)
+    return pipe_table(["ms a step (positions read)", *sides], rows)
 
 
 def _levers(levers: dict[str, dict]) -> list[str]:
     rows = [
         [name, of(row["step"]), of(row["cpu_time"]), of(row["pmi, loss and backward"])] for name, row in levers.items()
     ]
-    return _grid(["lever, on over off", "step", "CPU time", "PMI, loss and backward"], rows)
+    return pipe_table(["lever, on over off", "step", "CPU time", "PMI, loss and backward"], rows)
 
 
 def plot_growth(growth: dict[str, list[dict]], file: Path) -> None:

@@ -19,7 +19,6 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from compare_report import pipe_table
 from datasets import disable_progress_bars
 
 from pst_rl.coherence.accuracy import accuracy
@@ -30,6 +29,7 @@ from pst_rl.coherence.labelling import Labelling
 from pst_rl.coherence.language_model import LanguageModelPredictor
 from pst_rl.coherence.predictor import Predictor
 from pst_rl.coherence.search import ICM, Bootstrap, Debate, FoldICM, Gibbs
+from pst_rl.report import pipe_table
 
 STEPS_PER_ITEM = 2  # of ICM, whose default is 12
 TRAINING = {"learning_rate": 1e-3, "num_train_epochs": 2, "per_device_train_batch_size": 8}

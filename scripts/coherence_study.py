@@ -17,7 +17,7 @@ from statistics import fmean
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from compare_report import interval, pipe_table, spread
+from compare_report import interval, spread
 from run_jobs import Job, result_file, run_jobs, study_parser
 
 from pst_rl.coherence.baselines import random_few_shot, supervised_gold_few_shot, zero_shot
@@ -28,6 +28,7 @@ from pst_rl.coherence.problem import Problem
 from pst_rl.coherence.scores import coherence
 from pst_rl.coherence.search import ICM, Bootstrap, Debate, FoldICM, Gibbs
 from pst_rl.coherence.search.base import orders_of
+from pst_rl.report import pipe_table
 from pst_rl.tiny.concepts import CONCEPT_STYLE, PRIOR, concept_labels, concept_questions
 
 CONCEPTS = list(PRIOR)

@@ -24,6 +24,7 @@ from pst_rl.coherence.scores import coherence
 from pst_rl.coherence.search import Gibbs
 from pst_rl.coherence.toy import ConceptMixture
 from pst_rl.measure import mean_interval
+from pst_rl.report import pipe_table
 
 ITEMS, CONCEPTS = 32, 6
 RELIABILITY = 0.9
@@ -204,10 +205,8 @@ def markdown(report: Sequence[dict], seeds: int) -> str:
     ]
     for panel in report:
         turn = f"The formula puts the turn at {panel['turn']:.2f}."
-        lines += ["", f"## {panel['title']}", "", turn, "", f"| {panel['axis']} | {' | '.join(names)} |"]
-        lines.append("| --- " * (len(names) + 1) + "|")
-        for row in panel["rows"]:
-            lines.append(f"| {row['value']:.2f} | {' | '.join(percent(row[name]) for name in names)} |")
+        rows = [[f"{row['value']:.2f}", *(percent(row[name]) for name in names)] for row in panel["rows"]]
+        lines += ["", f"## {panel['title']}", "", turn, "", *pipe_table([panel["axis"], *names], rows)]
     return "\n".join(lines) + "\n"
 
 

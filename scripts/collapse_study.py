@@ -17,13 +17,13 @@ from statistics import fmean
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from compare_report import pipe_table
 from reward_schemes import BUDGET
 from run_jobs import Job, result_file, run_jobs, study_parser, with_changes
 from transformers import TrainerCallback
 
 from pst_rl import PSTConfig, PSTTrainer, load_questions
 from pst_rl.records import Group, Rewards
+from pst_rl.report import pipe_table
 from pst_rl.rewards.base import blank
 from pst_rl.tiny import TINY_PEERS
 

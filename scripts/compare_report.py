@@ -3,7 +3,6 @@
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from reward_schemes import SCHEMES, Scheme
 
 from pst_rl.measure import mean_interval
+from pst_rl.report import pipe_table
 
 GROUPS = {
     "rewards": "Schemes, peers trained together",
@@ -161,11 +161,6 @@ def markdown(table: list[dict[str, Any]], settings: dict[str, Any]) -> str:
         if rows:
             lines += ["", f"## {title}", "", *pipe_table(HEADS, map(cells, rows))]
     return "\n".join(lines) + "\n"
-
-
-def pipe_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """The lines of a Markdown table."""
-    return [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)]
 
 
 def cells(row: dict[str, Any]) -> list[str]:

@@ -243,10 +243,11 @@ def child(arguments: list[str]) -> None:
     except ImportError:
         raise SystemExit("error: the guided run needs atheris: pip install atheris") from None
 
-    names = ("canonical", "expression", "extract", "latex", "quantity", "score", "symbolic")
+    names = "canonical expression extract fingerprint labels latex quantity relations score symbolic tolerance tuples "
+    names += "units"
     from pst_rl import answers
 
-    for name in names:
+    for name in names.split():
         module = importlib.import_module(f"{answers.__name__}.{name}")
         ours = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
         for value in [*ours, *(method for kind in ours if isinstance(kind, type) for method in vars(kind).values())]:

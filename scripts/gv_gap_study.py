@@ -21,7 +21,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: one thread a run
 
 import torch
-from compare_report import interval, pipe_table, spread
+from compare_report import interval, spread
 from reward_schemes import BUDGET
 from run_jobs import Job, result_file, run_jobs, study_parser, with_changes
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -35,6 +35,7 @@ from pst_rl.benchmarks.model import Decoding, LanguageModel
 from pst_rl.benchmarks.prompts import load_prompt
 from pst_rl.benchmarks.verifiers import Likelihood, RewardModel, TrueFalse
 from pst_rl.measure.verification import Threshold
+from pst_rl.report import pipe_table
 from pst_rl.tiny import TINY_PEERS
 
 PEERS = {name: str(folder) for name, folder in TINY_PEERS.items()}

@@ -16,11 +16,12 @@ from statistics import fmean
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from compare_report import interval, pipe_table, spread
+from compare_report import interval, spread
 from datasets import Dataset
 from run_jobs import Job, result_file, run_jobs, study_parser, with_changes
 
 from pst_rl import PSTConfig, PSTTrainer
+from pst_rl.report import pipe_table
 from pst_rl.tiny import CONCEPT_STYLE, TINY_CONCEPT_MODEL, concept_questions
 
 SETTINGS = {

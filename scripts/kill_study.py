@@ -37,6 +37,7 @@ from transformers import BitsAndBytesConfig
 
 from pst_rl import PSTConfig, PSTTrainer
 from pst_rl.loop.checkpoint_files import checkpoints_of, newest_complete
+from pst_rl.report import pipe_table
 from pst_rl.tiny import TINY_PEERS, tiny_questions
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "results"
@@ -238,10 +239,12 @@ def report(result: dict) -> str:
         'after every step. Resumed with `resume_from_checkpoint="auto"`. Equal: weights, optimizer, random states and '
         f"logged losses, bit for bit. {round(result['seconds'])} s in all, seed {result['seed']}, on a CPU.",
         "",
-        "| run | kills | aimed at a save | hit one being written | before the first checkpoint | visible but "
-        "damaged checkpoints | runs | ended without a hand | bit-equal |",
-        "| --- " * 9 + "|",
     ]
+    head = (
+        "run", "kills", "aimed at a save", "hit one being written", "before the first checkpoint",
+        "visible but damaged checkpoints", "runs", "ended without a hand", "bit-equal",
+    )  # fmt: skip
+    rows = []
     for kind in [*result["kinds"], "all"]:
         struck = [kill for kill in kills if kind in ("all", kill["kind"])]
         ended = [run for run in runs if kind in ("all", run["kind"])]
@@ -251,8 +254,8 @@ def report(result: dict) -> str:
             sum(kill["checkpoints"] == 0 for kill in struck), sum(kill["damaged"] for kill in struck),
             len(ended), sum(run["ended"] for run in ended), sum(not run["differs"] for run in ended),
         ]  # fmt: skip
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append([str(cell) for cell in cells])
+    return "\n".join([*lines, *pipe_table(head, rows)]) + "\n"
 
 
 def main() -> int:

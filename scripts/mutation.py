@@ -38,14 +38,15 @@ REPORT = ROOT / "docs" / "results" / "mutation.md"
 SLOWEST_TEST = 4.0  # seconds of the processor
 PATIENCE = 20  # wall time a process may take for each second it may compute
 TESTS = {  # module -> the tests that answer for it, fast ones first
-    "aggregation/votes": ("test_votes_and_shares", "test_aggregation"),
-    "stages/weighting": ("test_weights",),
-    "stages/pmi": ("test_weights",),
+    "aggregation/votes": ("test_votes", "test_aggregation"),
+    "stages/weighting": ("test_pmi",),
+    "stages/pmi": ("test_pmi",),
     "stages/compaction": ("test_compaction", "test_turn_credit"),
-    "stages/update": ("test_objectives", "test_turn_credit", "test_saie"),
+    "stages/update": ("test_update", "test_turn_credit", "test_saie"),
     "stages/turn_credit": ("test_turn_credit",),
-    "stages/reward_mix": ("test_mixing",),
+    "stages/reward_mix": ("test_reward_mix",),
 }
+HOLDERS = ("pst_rl", *(path.stem for path in (ROOT / "tests").glob("*.py")))  # of names of the module under test
 WORDS = "words of an error message"
 SAME = "equivalent: "
 # Why a mutant may live, by module and change.
@@ -183,6 +184,11 @@ def _short(code: str) -> str:
     return (line if len(line) <= 70 else f"{line[:67]}...").replace("|", "\\|")
 
 
+def files_of_tests(module: str) -> list[Path]:
+    """The files of the tests that answer for a module."""
+    return [path for name in TESTS[module] for path in (ROOT / "tests").rglob(f"{name}.py")]
+
+
 def replace_module(module: str, source: str) -> None:
     """Runs a changed source as the module, and puts its names wherever the old ones had been imported."""
     name = f"pst_rl.{module.replace('/', '.')}"
@@ -190,9 +196,7 @@ def replace_module(module: str, source: str) -> None:
     old = {key: value for key, value in vars(changed).items() if getattr(value, "__module__", None) == name}
     # The tool's whole purpose is to run its own changed copy of our source.
     exec(compile(source, changed.__file__, "exec"), vars(changed))
-    for holder in [
-        m for key, m in sys.modules.items() if key.split(".")[0] in ("pst_rl", "helpers") or key.startswith("test_")
-    ]:
+    for holder in [m for key, m in sys.modules.items() if key.split(".")[0] in HOLDERS or key.startswith("test_")]:
         for key, value in list(vars(holder).items()):
             if any(value is known for known in old.values()):
                 setattr(holder, key, getattr(changed, next(k for k, known in old.items() if value is known)))
@@ -227,7 +231,7 @@ class Mutating:
 
     def _verdict(self, items: list, mutant: Mutant, limit: int) -> bool:
         """Whether the mutant lives: known from an earlier call, or tried now."""
-        tests = "".join(path.read_text() for path in test_files(self.module))
+        tests = "".join(path.read_text() for path in files_of_tests(self.module))
         kept = self.out / f"{hashlib.sha256((mutant.source + tests).encode()).hexdigest()[:24]}.json"
         if not kept.is_file():
             kept.write_text(json.dumps(self._forked(items, mutant.source, limit)))
@@ -288,7 +292,7 @@ def main() -> int:
     kept = args.report.with_suffix(".json")
     known = json.loads(kept.read_text()) if kept.is_file() else {}
     for module in args.modules:
-        files = [str(path) for path in test_files(module)]
+        files = [str(path) for path in files_of_tests(module)]
         planted = chosen = list(mutants(module))
         if args.survivors and known.get(module, {}).get("source") == digest(module):
             lived = [tuple(survivor) for survivor in known[module]["survivors"]]
@@ -311,11 +315,6 @@ def main() -> int:
         kept.write_text(json.dumps(known, indent=1) + "\n")
     args.report.write_text(markdown(known))
     return 0
-
-
-def test_files(module: str) -> list[Path]:
-    """Where the tests that answer for a module are."""
-    return [path for name in TESTS[module] for path in (ROOT / "tests").rglob(f"{name}.py")]
 
 
 def digest(module: str) -> str:

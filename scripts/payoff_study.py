@@ -18,11 +18,12 @@ from statistics import fmean
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collapse_study import ConstantAnswer
-from compare_report import COLOURS, interval, pipe_table, spread
+from compare_report import COLOURS, interval, spread
 from reward_schemes import BUDGET, SCHEMES
 from run_jobs import Job, result_file, run_jobs, study_parser, with_changes
 
 from pst_rl import PSTConfig, PSTTrainer, load_questions
+from pst_rl.report import pipe_table
 from pst_rl.tiny import TINY_PEERS
 
 GROUPS = ("rewards", "controls")

@@ -19,13 +19,14 @@ from statistics import fmean
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from compare_report import interval, pipe_table, spread
+from compare_report import interval, spread
 from compare_rewards import PEERS, make_trainer, mean_gain, measure_before, train
 from reward_schemes import BUDGET
 from run_jobs import Job, result_file, run_jobs, study_parser, with_changes
 
 from pst_rl import PSTTrainer
 from pst_rl.answers import is_correct
+from pst_rl.report import pipe_table
 
 OFF = {"weighting": "none"}
 ON = {"weighting": "pmi"}

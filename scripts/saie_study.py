@@ -18,13 +18,14 @@ from statistics import fmean
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from compare_report import interval, pipe_table, spread
+from compare_report import interval, spread
 from reward_schemes import BUDGET
 from run_jobs import Job, result_file, run_jobs, study_parser, with_changes
 
 from pst_rl import PeerSpec, PSTConfig, PSTTrainer, load_questions
 from pst_rl.discussion.discuss import measure_discussion
 from pst_rl.discussion.saie import SAIERollout
+from pst_rl.report import pipe_table
 from pst_rl.tiny import TINY_LEARNER, TINY_PEERS
 from pst_rl.tiny.discussion import LEARNER_STYLE
 

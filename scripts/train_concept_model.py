@@ -18,6 +18,7 @@ from random import Random
 from tiny_models.concept_card import write_concept_card
 
 import pst_rl.tiny as tiny
+from pst_rl.files import file_digest
 from pst_rl.tiny.concepts import (
     CLAIM_STYLE,
     CONCEPT_STYLE,
@@ -204,7 +205,7 @@ def main() -> None:
         },
         "peer": as_peer(model, tokenizer),
     }
-    record["sha256"] |= {f"{folder.name}/{part}": tiny.sha256(folder / part) for part in tiny.CHECKED}
+    record["sha256"] |= {f"{folder.name}/{part}": file_digest(folder / part) for part in tiny.CHECKED}
     record["concept"] = rounded(report)
     file.write_text(json.dumps(record, indent=2) + "\n")
     write_concept_card(folder, record["concept"], SEQUENCES, SETS, ORDERS)

@@ -25,6 +25,7 @@ from random import Random
 from tiny_models.card import write_card, write_learner_card
 
 import pst_rl.tiny as tiny
+from pst_rl.files import file_digest
 from pst_rl.tiny.mistakes import corrupt
 from pst_rl.tiny.problems import FAMILIES, Problem
 from pst_rl.tiny.questions import stated_answer, tiny_problems, tiny_questions
@@ -353,7 +354,7 @@ def keep(out: Path, folders: dict[str, Path], news: dict) -> dict:
     """Update `checksums.json` with what was made and measured, and return it."""
     file = out / "checksums.json"
     record = json.loads(file.read_text()) if file.exists() else {"sha256": {}}
-    made = {f"{name}/{part}": tiny.sha256(folders[name] / part) for name in folders for part in tiny.CHECKED}
+    made = {f"{name}/{part}": file_digest(folders[name] / part) for name in folders for part in tiny.CHECKED}
     record = record | news | {"sha256": record["sha256"] | made}
     file.write_text(json.dumps(record, indent=2) + "\n")
     return record

@@ -1,10 +1,10 @@
-"""Loads `examples/pst_math.py` as a module and parses flags the way it does."""
+"""Loads an example as a module, and parses flags the way `pst-rl train` and `examples/pst_math.py` do."""
 
 import importlib.util
 from pathlib import Path
 
-from pst_rl.cli.parse import Arguments, parse
-from pst_rl.cli.presets import PRESETS, TINY_STYLE
+from pst_rl.cli.parse import Arguments
+from pst_rl.cli.train import TrainRun
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -17,4 +17,4 @@ def load_example(name):
 
 
 def script_arguments(flags) -> Arguments:
-    return parse(load_example("pst_math").ScriptArguments, PRESETS, TINY_STYLE, flags)
+    return TrainRun.parse(flags).arguments

@@ -46,6 +46,15 @@ def chat(text):
     return [{"role": "user", "content": text}]
 
 
+def reader(model, tokenizer, **fields):
+    """A model that reads prompts, with what else a test needs of a peer."""
+    from pst_rl.peers.reader import PromptReader, end_ids
+
+    found = PromptReader(tokenizer, ends=end_ids(model, tokenizer))
+    vars(found).update(model=model, **fields)
+    return found
+
+
 def scripted(engine, prompts, texts, **fields):
     """The rollout of a peer that answered these texts, each ended by its end-of-turn token."""
     return Rollout(

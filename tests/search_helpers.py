@@ -4,7 +4,9 @@ from contextlib import contextmanager
 
 import torch
 
+from pst_rl.coherence.constraints import AtMostOne, ExactlyOne
 from pst_rl.coherence.predictor import Context, Predictor
+from pst_rl.coherence.problem import Problem
 from pst_rl.coherence.search import ICM, Bootstrap, Debate, Gibbs
 from pst_rl.coherence.toy import ConceptMixture
 
@@ -16,6 +18,10 @@ SEARCHERS = {
     "bootstrap": Bootstrap(rounds=4),
     "debate": Debate(rounds=3, context_size=8),
 }
+# A search of a problem with constraints, for tests that interrupt it, and the concepts of its predictor.
+EASY = ([[1, 0, 1, 1, 0, 0, 1, 0], [0, 0, 1, 0, 0, 1, 0, 1]], [0.55, 0.45])
+PROBLEM = Problem(8, constraints=(ExactlyOne((0, 1)), AtMostOne((4, 5, 7))), clamped={3: 1})
+SEARCH = Gibbs(sweeps=5, start="random", restarts=2)
 
 
 class Watched(Predictor):

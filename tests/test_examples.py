@@ -76,6 +76,24 @@ def test_bad_input_ends_in_one_line(tmp_path, monkeypatch, capsys, flags, messag
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_the_first_steps_train_measure_and_save_and_are_what_the_readme_shows(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    source = (EXAMPLES / "first_steps.py").read_text()
+    code = source.split('"""\n\n', 1)[1]
+    assert f"```python\n{code}```" in (EXAMPLES.parent / "README.md").read_text()
+    assert len(source.splitlines()) <= 22
+    fewer = code.replace('"max_steps": 8', '"max_steps": 1').replace("limit=200", "limit=12")
+    assert fewer.count('"max_steps": 1') == fewer.count("limit=12") == 1
+    names = {}
+    exec(compile(fewer, "first_steps.py", "exec"), names)
+    said = capsys.readouterr().out
+    assert names["trainer"].state.global_step == 1
+    assert [name for name in names["trainer"].peers if f"\n{name}: " in f"\n{said}"] == ["gemma2", "llama", "qwen2"]
+    assert all(
+        (tmp_path / "runs/first_steps" / name / "model.safetensors").is_file() for name in names["trainer"].peers
+    )
+
+
 @pytest.mark.parametrize(
     ("use", "measured"),
     [("sft", "test claims judged right, each alone"), ("reward", "test questions answered with a true claim")],

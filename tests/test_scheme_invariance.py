@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import group
+from helpers import group, reader
 
 from pst_rl.aggregation import AGGREGATORS
 from pst_rl.aggregation.votes import OtherPeer, OwnVote
@@ -116,7 +116,7 @@ def engine():
 
     model = AutoModelForCausalLM.from_pretrained(TINY_PEERS["llama"])
     tokenizer = AutoTokenizer.from_pretrained(TINY_PEERS["llama"])
-    return SimpleNamespace(model=model, _tokenizer=tokenizer, accelerator=SimpleNamespace(is_main_process=True))
+    return reader(model, tokenizer, accelerator=SimpleNamespace(is_main_process=True))
 
 
 class Scorer:

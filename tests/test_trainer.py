@@ -305,7 +305,7 @@ def test_evaluate_logs_accuracies_of_peers_and_votes(trainer, questions):
 
 def test_evaluate_without_labels_still_reports_agreement(trainer, questions):
     results = trainer(eval_data=questions(8, "test").remove_columns("answer")).evaluate()
-    assert "eval_peers/agreement" in results
+    assert "eval_peers/pairwise_agreement" in results and "eval_peers/agreement" not in results
     assert not any("accuracy" in name for name in results)
 
 

@@ -18,8 +18,7 @@ from pst_rl import Rewards
 from pst_rl.aggregation import Majority
 from pst_rl.answers import Answer
 from pst_rl.peers.prompts import show_peers
-from pst_rl.queries import Query
-from pst_rl.records import Rollout, Turn
+from pst_rl.records import Query, Rollout, Turn
 from pst_rl.rewards.base import blank
 from pst_rl.scoring.scorer import Scorer
 
@@ -71,7 +70,7 @@ class RowView:
     name = "rows"
 
     def respond(self, context):
-        rows = range(context.offset, context.offset + len(context.rows))
+        rows = context.local.places
         assert context.group.targets is None
         return [self.rollout(first, [str(100 * p + i) for i in rows]) for p, first in enumerate(context.rollouts)]
 
@@ -94,7 +93,9 @@ class OneMoreTurn:
 
     def respond(self, context):
         assert context.group.targets is not None
-        return [self.extend(*pair, context.offset) for pair in zip(context.engines, context.rollouts, strict=True)]
+        return [
+            self.extend(*pair, context.local.offset) for pair in zip(context.engines, context.rollouts, strict=True)
+        ]
 
     def extend(self, engine, first: Rollout, offset: int) -> Rollout:
         ids, turns = [], []

@@ -10,8 +10,7 @@ from typing import Literal
 
 from pst_rl.aggregation.base import Aggregator, break_tie, make_target
 from pst_rl.options import check_choices
-from pst_rl.queries import Query, Score
-from pst_rl.records import Group, Target, Targets
+from pst_rl.records import Group, Query, Score, Target, Targets
 
 Evidence = Literal["likelihood", "pmi"]
 Reduction = Literal["sum", "per_token"]

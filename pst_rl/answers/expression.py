@@ -39,11 +39,29 @@ _FUNCTIONS: dict[str, Callable[[complex], complex]] = {
 }
 _CONSTANTS: dict[str, Value] = {"pi": complex(math.pi), "e": complex(math.e), "i": 1j}
 _INFIX = {"cdot": "*", "times": "*", "div": "/"}
-_WORDS = frozenset([*_FUNCTIONS, *_INFIX, *_NAMES, "pi", "frac", "sqrt"])
+_WORDS = frozenset([*_FUNCTIONS, *_INFIX, *_NAMES, "pi", "frac", "sqrt", "binom"])
 
 
 class NotAnExpression(ValueError):
     """The text is not an expression this module can evaluate."""
+
+
+def evaluate_at(text: str, value: Fraction) -> tuple[Value, int]:
+    r"""Value of cleaned `text` where its variables have this value, and how many variables it has.
+
+    >>> evaluate_at("2x + 3", Fraction(1, 2))
+    (Fraction(4, 1), 1)
+
+    Raises:
+        NotAnExpression: as for `evaluate`.
+    """
+    parser = _Parser(_tokenize(text), point=0, fixed=value)
+    try:
+        return parser.parse(), len(parser.variables)
+    except NotAnExpression:
+        raise
+    except (ArithmeticError, ValueError) as error:
+        raise NotAnExpression(f"undefined or out of range: {error}") from error
 
 
 def evaluate(text: str) -> list[Value]:
@@ -59,7 +77,7 @@ def evaluate(text: str) -> list[Value]:
     try:
         parser = _Parser(tokens, point=0)
         values = [parser.parse()]
-        if parser.has_variables:
+        if parser.variables:
             values += [_Parser(tokens, point).parse() for point in range(1, _POINTS)]
     except NotAnExpression:
         raise
@@ -98,11 +116,13 @@ def _tokenize(text: str) -> list[str]:
 class _Parser:
     """Evaluate one token list at one point; grammar: sum -> product -> signed -> power -> atom."""
 
-    def __init__(self, tokens: list[str], point: int):
+    def __init__(self, tokens: list[str], point: int, fixed: Fraction | None = None):
         self.tokens = [*reversed(tokens)]  # a stack: the next token is last
         self.point = point
         self.depth = 0
-        self.has_variables = False
+        self.fixed = fixed
+        self.powered = False  # whether a power was read last
+        self.variables: set[str] = set()
 
     def parse(self) -> Value:
         value = self.sum()
@@ -136,8 +156,10 @@ class _Parser:
             if token in ("*", "/"):
                 self.take()
                 value = value * self.signed() if token == "*" else value / self.signed()
-            elif token and token not in "+-)]}|!^_**" and not token[0].isdigit() and token[0] != ".":
+            elif token and token not in "+-)]}|!^_**" and not (token[0].isdigit() or token[0] == "."):
                 value = value * self.power()  # juxtaposition: 2x, 3(4), \sqrt{2}\pi
+            elif token and (token[0].isdigit() or token[0] == ".") and self.powered:
+                value = value * self.power()  # 2^6 3^5, but not 3 4
             else:
                 return value
             _check_size(value)
@@ -150,6 +172,7 @@ class _Parser:
         return -value if negative else value
 
     def power(self) -> Value:
+        self.powered = False
         base = self.atom()
         if self.peek() == "!":
             self.take()
@@ -158,7 +181,9 @@ class _Parser:
             base = Fraction(math.factorial(int(base)))
         if self.peek() in ("^", "**"):
             self.take()
-            return _power(base, self.exponent())
+            value = _power(base, self.exponent())
+            self.powered = True
+            return value
         return base
 
     def exponent(self) -> Value:
@@ -193,6 +218,8 @@ class _Parser:
             return abs(value) if isinstance(value, Fraction) else complex(abs(value))
         if token == "frac":
             return self.argument(single_digit=True) / self.argument(single_digit=True)
+        if token == "binom":
+            return _binomial(self.argument(single_digit=True), self.argument(single_digit=True))
         if token == "sqrt":
             root: Value = Fraction(2)
             if self.peek() == "[":
@@ -235,7 +262,9 @@ class _Parser:
                     token += self.take()
                 self.take("}")
             name += "_" + token.lstrip("{")
-        self.has_variables = True
+        self.variables.add(name)
+        if self.fixed is not None:
+            return self.fixed
         unit = zlib.crc32(f"{name} {self.point}".encode()) / 2**32  # [0, 1)
         return complex(4 * unit - 2)
 
@@ -243,6 +272,13 @@ class _Parser:
 def _check_size(value: Value) -> None:
     if isinstance(value, Fraction) and max(value.numerator.bit_length(), value.denominator.bit_length()) > _MAX_BITS:
         raise NotAnExpression("number too large")
+
+
+def _binomial(top: Value, bottom: Value) -> Value:
+    whole = isinstance(top, Fraction) and isinstance(bottom, Fraction) and top.denominator == bottom.denominator == 1
+    if not whole or not 0 <= bottom <= top <= 200:
+        raise NotAnExpression("binomial coefficient of large or non-integer numbers")
+    return Fraction(math.comb(int(top), int(bottom)))
 
 
 def _power(base: Value, exponent: Value) -> Value:

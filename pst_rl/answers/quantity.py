@@ -3,6 +3,8 @@
 import re
 from fractions import Fraction
 
+from pst_rl.answers.units import is_described, is_unit, scale
+
 _DECIMAL = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
 # sign, then a mixed number, a fraction or a decimal.  Examples: -3, 3 1/2, \frac{270}7, 1.2 \times 10^{5}, Rs. 5
 _QUANTITY = re.compile(
@@ -12,6 +14,7 @@ _QUANTITY = re.compile(
       (?:(?P<whole>[0-9]+)\s*)?\\frac\s*(?:\{{\s*(?P<top>-?{_DECIMAL})\s*\}}|(?P<top1>[0-9]))\s*
                                         (?:\{{\s*(?P<bottom>{_DECIMAL})\s*\}}|(?P<bottom1>[0-9]))
     | (?:(?P<whole2>[0-9]+)\s+)?(?P<num>{_DECIMAL})\s*/\s*(?P<den>{_DECIMAL})
+    | (?P<before>[0-9]{{0,30}}\.[0-9]{{0,30}})\\overline\s*\{{\s*(?P<period>[0-9]{{1,30}})\s*\}}
     | (?P<decimal>{_DECIMAL})(?:[eE](?P<exp>[-+]?[0-9]{{1,3}})(?![0-9A-Za-z])
         |\s*(?:\\times|\\cdot|\*|x)\s*10\s*(?:\^|\*\*)\s*
          (?:\{{\s*(?P<exp2>[-+]?[0-9]{{1,3}})\s*\}}|(?P<exp3>[-+]?[0-9]{{1,3}})(?![0-9])))?
@@ -19,20 +22,12 @@ _QUANTITY = re.compile(
     re.VERBOSE,
 )
 _MAX_LITERAL = 400  # characters; longer ones are compared as text
-_SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _WORD = re.compile(r"[A-Za-z']+")
-# A unit after a number: "%", "dollars", "km/h", "cm^2", "first-class tickets (each)". No digits, no LaTeX.
-_UNIT = re.compile(
-    r"\s*%?(?:(?:\s*(?=[A-Za-z])|\s+(?=\())(?:[\s/().,%]|[A-Za-z'](?:-(?=[A-Za-z]))?|\^\{?[23]\}?)*)?\s*"
-)
 _DESCRIPTION = re.compile(r"\s*%?\s+[A-Za-z(][^\\^=+*<>|]*")  # " at 4%", " pounds of 9-dollar coffee"
-_SHORT_UNITS = frozenset("m g s h l L km cm mm kg mg ml mL lb oz ft in hr am pm st nd rd th gb mb ms".split())
-_PREPOSITIONS = frozenset("at of in on by to is for".split())
-_NOT_UNITS = frozenset(  # words that change the value
-    "pi sqrt sin cos tan cot sec csc log ln exp mod inf infinity squared cubed half halves third thirds quarter "
-    "quarters fourth fourths fifth fifths sixth sixths eighth eighths tenth tenths hundredths thousandths plus minus "
-    "times or to not".split()
-)
+# What may bring a second number after a counted thing: "36 dollars for 18 eggs"; not "per", "by", "to" and "out of",
+# after which the first number is only a part of the answer.
+_REMARK = re.compile(r"\s*%?[^0-9,;]*?(?:\s(?:for|at|in|on|from|with|after|over|of)\s|\()[^,;]*")
+_OTHER_VALUE = re.compile(r"(?<![A-Za-z])(?:per|by|to|out|or|and)(?![A-Za-z])")
 
 
 def leading_quantity(text: str) -> tuple[Fraction, str] | None:
@@ -40,8 +35,8 @@ def leading_quantity(text: str) -> tuple[Fraction, str] | None:
 
     >>> leading_quantity("13000 at 4%")
     (Fraction(13000, 1), ' at 4%')
-    >>> leading_quantity(r"3\frac{1}{2}")
-    (Fraction(7, 2), '')
+    >>> leading_quantity(r"3\frac{1}{2}"), leading_quantity(r"0.1\overline{6}")
+    ((Fraction(7, 2), ''), (Fraction(1, 6), ''))
     """
     match = _QUANTITY.match(text)
     if match is None or match.end() > _MAX_LITERAL:
@@ -50,6 +45,8 @@ def leading_quantity(text: str) -> tuple[Fraction, str] | None:
     if field["decimal"]:
         exponent = int(field["exp"] or field["exp2"] or field["exp3"] or 0)
         value = _decimal(field["decimal"]) * Fraction(10) ** exponent
+    elif field["period"]:
+        value = _repeating(field["before"], field["period"])
     else:
         bottom = _decimal(field["bottom"] or field["bottom1"] or field["den"])
         if bottom == 0:
@@ -64,8 +61,8 @@ def quantity(text: str) -> Fraction | None:
 
     >>> quantity("36 dollars"), quantity("50%"), quantity("15 cm^2"), quantity("2.5 million")
     (Fraction(36, 1), Fraction(50, 1), Fraction(15, 1), Fraction(2500000, 1))
-    >>> quantity("5x"), quantity("7 halves"), quantity("3 4"), quantity("5 - 2")
-    (None, None, None, None)
+    >>> quantity("5x"), quantity("7 halves"), quantity("3 4"), quantity("5 - 2"), quantity("1/2/2020")
+    (None, None, None, None, None)
     """
     found = leading_quantity(text)
     if found is None:
@@ -73,14 +70,7 @@ def quantity(text: str) -> Fraction | None:
     value, rest = found
     if not rest:
         return value
-    if not _UNIT.fullmatch(rest):
-        return None
-    words = _WORD.findall(rest)
-    if not words:
-        return value
-    if not _is_unit(words, attached=rest[0].isalpha()):
-        return None
-    return value * _SCALES.get(words[0].lower(), 1)
+    return value * scale(rest) if is_unit(rest) else None
 
 
 def described_quantity(text: str) -> Fraction | None:
@@ -95,18 +85,30 @@ def described_quantity(text: str) -> Fraction | None:
     found = leading_quantity(text)
     if found is None or not _DESCRIPTION.fullmatch(found[1]):
         return None
-    words = _WORD.findall(found[1])
-    described = words and (words[0] in _PREPOSITIONS or _is_unit(words[:1], attached=False))
-    return found[0] if described else None
+    return found[0] if is_described(_WORD.findall(found[1])) else None
 
 
-def _is_unit(words: list[str], attached: bool) -> bool:
-    """Whether words after a number are a unit: "5 cm", "18cm", "3 cats" are; "5x", "3 xy", "2 pi" are products."""
-    if any(word.lower() in _NOT_UNITS for word in words):
-        return False
-    first = words[0]
-    return len(first) >= 3 + attached or (first in _SHORT_UNITS and len(first) > attached) or first == "of"
+def remarked_quantity(text: str) -> Fraction | None:
+    """Value of one quantity with a remark that may hold other numbers, none of which is a part of the value.
+
+    >>> remarked_quantity("36 dollars for 18 eggs"), remarked_quantity("42 (see step 3)")
+    (Fraction(36, 1), Fraction(42, 1))
+    >>> [remarked_quantity(text) for text in ("5 feet 7 inches", "36 per 2 days", "3 out of 10", "3 at 4% and 5")]
+    [None, None, None, None]
+    """
+    value, found = described_quantity(text), leading_quantity(text)
+    if value is None or found is None or quantity(text) is not None:
+        return value
+    rest = found[1]
+    return value if _REMARK.fullmatch(rest) and not _OTHER_VALUE.search(rest) else None
 
 
 def _decimal(literal: str) -> Fraction:
     return Fraction(literal.rstrip("."))  # "18." is 18
+
+
+def _repeating(before: str, period: str) -> Fraction:
+    """0.1 with the period 6 is 1/6."""
+    places = len(before.split(".")[1])
+    start = Fraction(before.rstrip(".") or 0) if before != "." else Fraction(0)
+    return start + Fraction(int(period), 10**places * (10 ** len(period) - 1))

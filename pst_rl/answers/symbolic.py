@@ -1,9 +1,15 @@
-r"""math-verify for the LaTeX answers that keys do not decide: inequalities against intervals, and sets.
+r"""math-verify for the LaTeX answers that keys do not decide: sets and inequalities in other forms.
 
 math-verify stops long computations by SIGALRM, which works in the main thread only, and it can take seconds to solve
 one inequality with a root. Here its timeouts are off and its input is restricted beforehand to a few symbols, small
 numbers and at most two occurrences of a variable, for which it needs well under a second. Only its LaTeX grammar reads
-that; its other reader hands text to sympy's `parse_expr`, which evaluates it as Python.
+that; its other reader hands text to sympy's `parse_expr`, which evaluates it as Python, and so does a fallback inside
+the LaTeX grammar. The characters that are let through here cannot reach it, which a test watches
+(`test_no_text_reaches_what_evaluates_python`): widen them only together with that test.
+
+Inequalities that are linear in one variable, chains and unions of intervals have keys of their own
+(`pst_rl.answers.relations`); what is left for math-verify is a set that is written in another way, such as
+`\mathbb{R} \setminus \{1\}` for `x \ne 1`.
 """
 
 import logging

@@ -12,11 +12,12 @@ class Scoring:
 
     Attributes:
         style: Where the answer stands in a response.
-        metric: `"first"` compares the first quantity asked for, `"set"` asks for all solutions.
+        metric: `"whole"` compares the whole answer, `"first"` the first quantity asked for, `"set"` asks for all
+            solutions in any order, `"letter"` for a choice.
     """
 
     style: Literal["auto", "boxed", "hash", "phrase", "number", "choice"] = "auto"
-    metric: Literal["first", "set"] = "first"
+    metric: Literal["whole", "first", "set", "letter"] = "whole"
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Benchmark:
 
 
 _EXACT = {"exact_match": Scoring()}
+_LETTER = {"exact_match": Scoring("choice", "letter")}
 
 BENCHMARKS: dict[str, Benchmark] = {
     b.name: b
@@ -63,7 +65,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             "allenai/lila:simuleq",
             "test",
             "boxed.v1",
-            {"first": Scoring(), "set": Scoring(metric="set")},
+            {"first": Scoring(metric="first"), "set": Scoring(metric="set")},
         ),
         Benchmark("math500", "HuggingFaceH4/MATH-500", None, "boxed.v1", _EXACT, max_new_tokens=1024),
         Benchmark(
@@ -78,11 +80,11 @@ BENCHMARKS: dict[str, Benchmark] = {
             "tau/commonsense_qa",
             "validation",
             "choice.v1",
-            {"exact_match": Scoring("choice")},
+            _LETTER,
             "choices",
             256,
         ),
-        Benchmark("mmlu", "cais/mmlu:all", "test", "choice.v1", {"exact_match": Scoring("choice")}, "choices", 256),
+        Benchmark("mmlu", "cais/mmlu:all", "test", "choice.v1", _LETTER, "choices", 256),
         Benchmark(
             "truthfulqa",
             "truthfulqa/truthful_qa:multiple_choice",

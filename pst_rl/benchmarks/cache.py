@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pst_rl.files import json_digest, write_atomically
+
 
 def cache_key(*parts: Any) -> str:
     """The SHA-256 of what a result depends on: model digest, prompt tokens, settings."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    return json_digest(parts, 32, sort_keys=True)
 
 
 class Cache:
@@ -51,7 +52,7 @@ class Cache:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.torn:
             whole = self.path.read_bytes()
-            self.path.write_bytes(whole[: whole.rfind(b"\n") + 1])
+            write_atomically(self.path, whole[: whole.rfind(b"\n") + 1])
             self.torn = False
         with self.path.open("ab") as file:
             file.write(json.dumps(batch).encode() + b"\n")

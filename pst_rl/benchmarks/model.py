@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig
 
-from pst_rl.peers.prompts import BASE_TEMPLATE, NEXT_QUESTION, Prompt, PromptFormat, cut_at_stop
+from pst_rl.files import files_digest
+from pst_rl.peers.prompts import NEXT_QUESTION, Prompt, cut_at_stop, foreign_prompt, show_peers
+from pst_rl.peers.reader import PromptReader, end_ids, load_tokenizer
+from pst_rl.peers.spec import adapter_base
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model")
 
@@ -40,7 +41,7 @@ class Completion:
     length: int
 
 
-class LanguageModel:
+class LanguageModel(PromptReader):
     """A causal language model with its tokenizer.
 
     Args:
@@ -50,13 +51,10 @@ class LanguageModel:
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str, digest: str):
-        self.model, self.tokenizer, self.name, self.digest = model, tokenizer, name, digest
-        self.format = PromptFormat.of(tokenizer, BASE_TEMPLATE)
+        super().__init__(tokenizer, ends=end_ids(model, tokenizer))
+        self.model, self.name, self.digest = model, name, digest
         self.stop_strings = [] if self.format.chat else NEXT_QUESTION
-        ends = model.generation_config.eos_token_id
-        ends = ends if isinstance(ends, list) else [ends]
-        self.ends = sorted({i for i in (*ends, tokenizer.eos_token_id) if i is not None})
-        self.pad_id = next(i for i in (tokenizer.pad_token_id, *self.ends, 0) if i is not None)
+        self.pad_id = next(i for i in (tokenizer.pad_token_id, *self.eos_token_ids, 0) if i is not None)
 
     @classmethod
     def load(cls, path: str, name: str, dtype: str | None = None, load_in_4bit: bool = False) -> LanguageModel:
@@ -69,25 +67,15 @@ class LanguageModel:
             settings["device_map"] = {"": 0}
         model = AutoModelForCausalLM.from_pretrained(path, use_safetensors=True, **settings)
         digest = f"{model_digest(path)}/{model.dtype}{'/nf4' if load_in_4bit else ''}"
-        base = adapted_model(path)
-        tokenizer = path if base is None or (Path(path) / "tokenizer_config.json").is_file() else base
-        return cls(model, AutoTokenizer.from_pretrained(tokenizer), name, digest)
+        return cls(model, load_tokenizer(path), name, digest)
 
     # ---- prompts ----
 
-    def prompt_ids(self, shown: str, previous: Sequence[str] = (), peer_template: str = "") -> list[int]:
-        """Tokens of a user's message, with what earlier peers said."""
-        return self.ids_of(
-            self.format.adapt([{"role": "user", "content": _with_peers(shown, previous, peer_template)}])
-        )
-
-    def ids_of(self, prompt: Prompt) -> list[int]:
-        """Tokens of a prompt that `format.adapt` has made acceptable."""
-        if isinstance(prompt, str):
-            return list(self.tokenizer(prompt)["input_ids"])
-        return list(
-            self.tokenizer.apply_chat_template(prompt, tokenize=True, return_dict=False, add_generation_prompt=True)
-        )
+    def asked(self, shown: str, previous: Sequence[str] = (), peer_template: str = "") -> Prompt:
+        """A user's message, with what earlier peers said, as this model may read it."""
+        texts = [text.strip() or "(no answer)" for text in previous]
+        question = [{"role": "user", "content": shown}]
+        return foreign_prompt(self.format, lambda asked, said: show_peers(asked, said, peer_template), question, texts)
 
     @property
     def window(self) -> int:
@@ -95,25 +83,21 @@ class LanguageModel:
         return self.model.config.get_text_config().max_position_embeddings
 
     def fit(self, shown: str, previous: Sequence[str], peer_template: str, room: int) -> list[int]:
-        """`prompt_ids` of at most `room` tokens: the oldest responses are shortened from their beginning.
+        """Tokens of `asked`, at most `room`: the oldest responses are shortened from their beginning.
 
         Raises:
             ValueError: The message alone is too long.
         """
         texts = list(previous)
-        ids = self.prompt_ids(shown, texts, peer_template)
-        while len(ids) > room:
+        while len(ids := self.prompt_ids(self.asked(shown, texts, peer_template))) > room:
             if not texts:
                 raise ValueError(
                     f"{self.name} reads {self.window} tokens, too few for {shown[:60]!r}... with its response: the "
                     f"prompt has {len(ids)}, and {room} are left. Lower --max-new-tokens."
                 )
-            kept = self.tokenizer(texts[0], add_special_tokens=False)["input_ids"][len(ids) - room + 2 :]
-            # A cut inside a character's bytes leaves marks that are longer than the bytes.
-            texts[0] = self.tokenizer.decode(kept, skip_special_tokens=True).lstrip("\N{REPLACEMENT CHARACTER}")
+            texts[0] = self.keep_last_tokens(texts[0], len(ids) - room)
             if not texts[0]:
                 texts.pop(0)
-            ids = self.prompt_ids(shown, texts, peer_template)
         return ids
 
     # ---- answering and scoring ----
@@ -130,7 +114,7 @@ class LanguageModel:
         settings = GenerationConfig(
             max_new_tokens=decoding.max_new_tokens,
             do_sample=decoding.temperature > 0,
-            eos_token_id=self.ends or None,
+            eos_token_id=self.eos_token_ids or None,
             pad_token_id=self.pad_id,
             repetition_penalty=1.0,
             disable_compile=True,
@@ -143,11 +127,11 @@ class LanguageModel:
 
     def _completion(self, ids: list[int]) -> Completion:
         """The tokens up to the first that ends a response; what follows is padding."""
-        ids = next((ids[: i + 1] for i, token in enumerate(ids) if token in self.ends), ids)
+        ids = next((ids[: i + 1] for i, token in enumerate(ids) if token in self.eos_token_ids), ids)
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
         if (at := cut_at_stop(text, self.stop_strings)) is not None:
             return Completion(text[:at], True, len(ids))
-        return Completion(text, bool(ids) and ids[-1] in self.ends, len(ids))
+        return Completion(text, bool(ids) and ids[-1] in self.eos_token_ids, len(ids))
 
     @torch.inference_mode()
     def log_probs(self, contexts: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> list[list[float]]:
@@ -180,10 +164,6 @@ class LanguageModel:
         return self.model(torch.tensor(ids, device=self.model.device), **inputs).logits[:, -1].float()
 
 
-def _with_peers(shown: str, previous: Sequence[str], template: str) -> str:
-    return shown + "".join(template.replace("{text}", text.strip() or "(no answer)") for text in previous)
-
-
 def model_digest(path: str) -> str:
     """What a model is known by: the SHA-256 of its files in a folder, or the commit of a Hub repository.
 
@@ -192,19 +172,9 @@ def model_digest(path: str) -> str:
     folder = Path(path)
     if not folder.is_dir():
         return f"{path}@{AutoConfig.from_pretrained(path)._commit_hash}"
-    found = hashlib.sha256()
-    for file in sorted(file for pattern in _WEIGHTS for file in folder.glob(pattern)):
-        with file.open("rb") as opened:
-            found.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
-    if base := adapted_model(path):
-        found.update(model_digest(base).encode())
-    return found.hexdigest()[:32]
-
-
-def adapted_model(path: str) -> str | None:
-    """The base model of a folder with an adapter; `None` for a model."""
-    adapter = Path(path) / "adapter_config.json"
-    return json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.is_file() else None
+    base = adapter_base(path)
+    files = (file for pattern in _WEIGHTS for file in folder.glob(pattern))
+    return files_digest(files, *([model_digest(base)] if base else []))
 
 
 def describe(decoding: Decoding) -> dict[str, Any]:

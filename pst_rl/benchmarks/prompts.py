@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from pst_rl.files import digest
+from pst_rl.peers.foreign_text import opening_words
 
 FOLDER = Path(__file__).parent / "prompts"
 
@@ -26,7 +28,12 @@ class PromptFile:
     @property
     def digest(self) -> str:
         """The first 16 digits of the SHA-256 of the text."""
-        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+        return digest(self.text, 16)
+
+    @property
+    def opening_words(self) -> tuple[str, ...]:
+        """How its lines begin; text of a model that is filled in must not begin one of its own lines like that."""
+        return opening_words(re.sub(r"\{\w+\}", "{}", self.text), "{}")
 
     def fill(self, values: Mapping[str, str]) -> str:
         """The text with every `{name}` of `values` replaced, and other braces as they are.

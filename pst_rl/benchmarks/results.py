@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from pst_rl.benchmarks.scores import Scores
 from pst_rl.measure.statistics import bootstrap_mean, paired_p_value
+from pst_rl.report.tables import pipe_table
+
+GAP_COLUMNS = ("generation", "verified", "gap", "relative_gap", "balanced_accuracy", "kept", "unparsed")
 
 
 def summarise(scores: Scores) -> dict[str, Any]:
@@ -74,47 +75,41 @@ def _map(scores: Mapping[str, Any], make) -> dict[str, Any]:
     }
 
 
-def read_results(path: str) -> dict[str, Any]:
-    """The results in a file, or in the `results.json` of a folder.
-
-    Raises:
-        FileNotFoundError, ValueError: There are none.
-    """
-    file = Path(path) / "results.json" if Path(path).is_dir() else Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"There are no results in {path}: give the results.json of an earlier pst-rl eval.")
-    try:
-        results = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is no JSON: {error}") from error
-    if not isinstance(results, dict) or not {"questions", "scores", "peers"} <= set(results):
-        raise ValueError(f"{file} has no results of pst-rl eval.")
-    return results
-
-
 def table(results: Mapping[str, Any]) -> list[str]:
     """The scores in percent as Markdown lines, one table for each way to score."""
     lines = []
     for scoring, systems in results["scores"].items():
         metrics = list(dict.fromkeys(metric for own in systems.values() for metric in own))
         rows = [[system, *(_percent(own.get(metric)) for metric in metrics)] for system, own in systems.items()]
-        lines += pipe_table([f"{scoring}, {len(results['questions'])} questions", *metrics], rows)
-    for scoring, systems in results.get("comparison", {}).items():
+        head = [f"{scoring}, {len(results['questions'])} questions", *metrics]
+        lines += [*pipe_table(head, rows, even=True), ""]
+    return lines + change_table(results.get("comparison", {}))
+
+
+def change_table(comparison: Mapping[str, Any]) -> list[str]:
+    """What `compare` found, as Markdown lines."""
+    lines = []
+    for scoring, systems in comparison.items():
         rows = [
             [f"{system} {metric}", f"{100 * c['before']:.1f}", f"{100 * c['after']:.1f}", _gain(c), _p(c["p"])]
             for system, own in systems.items()
             for metric, c in own.items()
         ]
-        lines += pipe_table([scoring, "before", "after", "gain (95 %)", "p"], rows)
+        lines += [*pipe_table([scoring, "before", "after", "gain (95 %)", "p"], rows, even=True), ""]
     return lines
 
 
-def pipe_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table with columns of even width, and an empty line behind it."""
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    lines = [head, ["-" * width for width in widths], *rows]
-    texts = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in lines]
-    return [*texts, ""]
+def gap_table(results: Mapping[str, Any]) -> list[str]:
+    """The gaps of every verifier and peer in percent and points, with intervals, as Markdown lines."""
+    size = results["settings"]["samples"]
+    columns = (*GAP_COLUMNS, f"pass@{size}", f"majority@{size}")
+    rows = [
+        [verifier, peer, *(_percent(own[column]) for column in columns)]
+        for verifier, by_peer in results["scores"].items()
+        for peer, own in by_peer.items()
+    ]
+    head = ["verifier", f"peer, {len(results['questions'])} questions", *columns]
+    return [*pipe_table(head, rows, even=True), ""]
 
 
 def _percent(score: Mapping[str, Any] | None) -> str:

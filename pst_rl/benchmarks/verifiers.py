@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
 from pst_rl.benchmarks.cache import Cache, cache_key
 from pst_rl.benchmarks.model import LanguageModel, model_digest
 from pst_rl.benchmarks.prompts import PromptFile
 from pst_rl.coherence.label_words import LabelWords
 from pst_rl.coherence.templates import Spare
+from pst_rl.peers.foreign_text import quoted
+from pst_rl.peers.prompts import Prompt, foreign_prompt, prompt_text
+from pst_rl.peers.reader import PromptReader, load_tokenizer
 
 WORDS = (("False", Spare(" False")), ("True", Spare(" True")))
 
@@ -36,7 +39,12 @@ class Verifier(Protocol):
     key: What its scores depend on, as JSON.
     """
 
-    key: Any
+    @property
+    def key(self) -> Any: ...
+
+    def reads(self, case: Case) -> str:
+        """The response as it is read, a model's behind its guard; scores are kept under it."""
+        ...
 
     def score(self, cases: Sequence[Case]) -> list[float]:
         """A score for each case of a batch; the higher, the more it is believed."""
@@ -55,7 +63,7 @@ def verify(
     Raises:
         ValueError: The verifier returns another number of scores than it was given cases.
     """
-    keys = [cache_key(verifier.key, case.question, case.shown, case.response) for case in cases]
+    keys = [cache_key(verifier.key, case.question, case.shown, verifier.reads(case)) for case in cases]
     missing = sorted(
         {key: case for key, case in zip(keys, cases, strict=True) if key not in cache}.items(),
         key=lambda pair: (len(pair[1].shown) + len(pair[1].response), pair[0]),
@@ -76,7 +84,8 @@ class TrueFalse:
     """A model is asked whether the response is right; score = P(True) / (P(True) + P(False)) at its next token.
 
     Source: "MC" in Mind the Gap, arXiv 2412.02674. The words and the prompt are our choice. Words are known by their
-    first tokens (`LabelWords`). A response that does not fit the model's window loses its beginning.
+    first tokens (`LabelWords`). A response that does not fit the model's window loses its beginning. A line of it that
+    opens like a line of the prompt is quoted (`pst_rl.peers.foreign_text`), so that no response can give the verdict.
     """
 
     judge: LanguageModel
@@ -88,13 +97,11 @@ class TrueFalse:
 
     @cached_property
     def words(self) -> LabelWords:
-        prompt = self.judge.format.adapt([{"role": "user", "content": "a"}])
-        text = (
-            prompt
-            if isinstance(prompt, str)
-            else self.judge.tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
-        )
-        return LabelWords(self.judge.tokenizer, WORDS, after=text)
+        return LabelWords(self.judge.tokenizer, WORDS, after=self.judge.render([{"role": "user", "content": "a"}]))
+
+    def reads(self, case: Case) -> str:
+        own = self.judge.format.guard.fill(lambda texts: prompt_text(self._asked(case, texts)), [case.response])
+        return quoted(own[0], self.prompt.opening_words)
 
     def score(self, cases: Sequence[Case]) -> list[float]:
         log_probs = self.words.log_probs(self.judge.next_logits([self._prompt(case) for case in cases]))  # (B, 2)
@@ -103,22 +110,26 @@ class TrueFalse:
     def _prompt(self, case: Case) -> list[int]:
         room, response = self.judge.window - 1, case.response.strip()
         while True:
-            text = self.prompt.fill({"question": case.question, "response": response})
-            ids = self.judge.ids_of(self.judge.format.adapt([{"role": "user", "content": text}]))
+            asked = foreign_prompt(self.judge.format, lambda _, texts: self._asked(case, texts), "", [response])
+            ids = self.judge.prompt_ids(asked)
             if len(ids) <= room:
                 return ids
             if not response:
                 raise ValueError(f"{self.judge.name} reads {self.judge.window} tokens, too few to judge an answer.")
-            kept = self.judge.tokenizer(response, add_special_tokens=False)["input_ids"][len(ids) - room + 2 :]
-            response = self.judge.tokenizer.decode(kept, skip_special_tokens=True).lstrip("\N{REPLACEMENT CHARACTER}")
+            response = self.judge.keep_last_tokens(response, len(ids) - room)
+
+    def _asked(self, case: Case, texts: Sequence[str]) -> Prompt:
+        """The user's message about a response."""
+        response = quoted(texts[0], self.prompt.opening_words)
+        return [{"role": "user", "content": self.prompt.fill({"question": case.question, "response": response})}]
 
 
 @dataclass(frozen=True)
 class Likelihood:
     """How likely a model finds the response: score = (1/T) sum_t log p(token t | question, tokens before), in nats.
 
-    The question is what the peer was shown. The text is tokenised anew by the judge, without an end-of-sequence token
-    (an empty response is that token alone).
+    The question is what the peer was shown. The text is tokenised anew by the judge, behind its guard, without an
+    end-of-sequence token (an empty response is that token alone).
 
     Args:
         mean: Per token; otherwise the sum, which prefers short responses.
@@ -131,19 +142,19 @@ class Likelihood:
     def key(self) -> Any:
         return ["likelihood", self.judge.digest, self.mean]
 
+    def reads(self, case: Case) -> str:
+        return self.judge.format.guard.disarm(case.response)
+
     def score(self, cases: Sequence[Case]) -> list[float]:
-        contexts = [self.judge.prompt_ids(case.shown) for case in cases]
-        targets = [
-            self.judge.tokenizer(case.response, add_special_tokens=False)["input_ids"] or [self.judge.pad_id]
-            for case in cases
-        ]
+        contexts = [self.judge.prompt_ids(self.judge.asked(case.shown)) for case in cases]
+        targets = [self.judge.text_ids(case.response) or [self.judge.pad_id] for case in cases]
         room = self.judge.window
         targets = [t[: max(1, room - len(c))] for c, t in zip(contexts, targets, strict=True)]
         rows = self.judge.log_probs(contexts, targets)
         return [sum(row) / (len(row) if self.mean else 1) for row in rows]
 
 
-class RewardModel:
+class RewardModel(PromptReader):
     """A trained verifier: a sequence classifier that reads question and response as a conversation.
 
     score = its one logit, or logit of class 1 - logit of class 0.
@@ -155,7 +166,7 @@ class RewardModel:
     def __init__(self, path: str):
         settings = {"device_map": {"": 0}, "dtype": "auto"} if torch.cuda.is_available() else {"dtype": "float32"}
         self.model = AutoModelForSequenceClassification.from_pretrained(path, **settings).eval()
-        self.tokenizer = AutoTokenizer.from_pretrained(path)
+        super().__init__(load_tokenizer(path), "{prompt}")
         if self.model.config.num_labels > 2:
             raise ValueError(f"{path} has {self.model.config.num_labels} classes: a verifier has one or two.")
         self.model.config.pad_token_id = self.tokenizer.pad_token_id
@@ -168,7 +179,7 @@ class RewardModel:
             padding=True,
             truncation=True,
             max_length=self.model.config.get_text_config().max_position_embeddings,
-            add_special_tokens=not self.tokenizer.chat_template,
+            add_special_tokens=not self.format.chat,
             return_tensors="pt",
         )
         inputs = {name: inputs[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
@@ -179,11 +190,18 @@ class RewardModel:
         logits = self.logits(cases)
         return (logits[:, 0] if logits.size(1) == 1 else logits[:, 1] - logits[:, 0]).tolist()
 
+    def reads(self, case: Case) -> str:
+        fill = self.format.guard.fill
+        return fill(lambda texts: prompt_text(self._conversation(case, texts)), [case.response])[0]
+
     def _text(self, case: Case) -> str:
-        if not self.tokenizer.chat_template:
-            return f"{case.shown}\n{case.response}"
-        turns = [{"role": "user", "content": case.shown}, {"role": "assistant", "content": case.response}]
-        return self.tokenizer.apply_chat_template(turns, tokenize=False)
+        said = foreign_prompt(self.format, lambda _, texts: self._conversation(case, texts), "", [case.response])
+        return self.render(said, answer_next=False)
+
+    def _conversation(self, case: Case, texts: Sequence[str]) -> Prompt:
+        if not self.format.chat:
+            return f"{case.shown}\n{texts[0]}"
+        return [{"role": "user", "content": case.shown}, {"role": "assistant", "content": texts[0]}]
 
 
 @dataclass(frozen=True)
@@ -196,6 +214,9 @@ class Function:
     @property
     def key(self) -> Any:
         return ["function", self.name]
+
+    def reads(self, case: Case) -> str:
+        return case.response
 
     def score(self, cases: Sequence[Case]) -> list[float]:
         return list(self.function([case.question for case in cases], [case.response for case in cases]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
+
+from pst_rl.files import json_digest, write_atomically
 
 if TYPE_CHECKING:
     from pst_rl.benchmarks.ask import Report
@@ -154,16 +155,16 @@ class Eval(Questions):
         """
         from pst_rl.benchmarks.cache import Cache
         from pst_rl.benchmarks.peer_set import find_peers
-        from pst_rl.benchmarks.results import compare, read_results, summarise, table
+        from pst_rl.benchmarks.results import compare, summarise, table
         from pst_rl.benchmarks.scores import score
-        from pst_rl.coherence.export import write_text
+        from pst_rl.report.results_file import read_results_file, write_results_file
 
         quiet()
         self.check()
         benchmark, items, known = self.load_questions()
         peers = find_peers(self.peers)
-        earlier = read_results(self.compare) if self.compare else None
-        if earlier and earlier["questions"] != known["questions"]:
+        earlier = read_results_file(self.compare, "evaluation") if self.compare else None
+        if self.compare and earlier and earlier["questions"] != known["questions"]:
             compare(earlier, known, self.compare)  # raises
         if self.dry_run:
             each = 1 + self.samples + (self.collaborative and len(peers) > 1)
@@ -182,12 +183,13 @@ class Eval(Questions):
             "finished": {name: _share(r.finished for r in rows) for name, rows in responses.greedy.items()},
             "scores": summarise(score(benchmark, items, responses, self._ks(), self.parse_truncated)),
         }
-        if earlier:
+        if self.compare and earlier:
             results["comparison"] = compare(earlier, results, self.compare)
-        write_text(folder / "results.json", json.dumps(results) + "\n")
-        write_text(folder / "responses.jsonl", "".join(json.dumps(row) + "\n" for row in _rows(items, responses)))
+        path = write_results_file(folder, "evaluation", results)
+        lines = (json.dumps(row) + "\n" for row in _rows(items, responses))
+        write_atomically(folder / "responses.jsonl", "".join(lines))
         print("\n".join(table(results)))
-        print(f"Written: {folder / 'results.json'}, {folder / 'responses.jsonl'}")
+        print(f"Written: {path}, {folder / 'responses.jsonl'}")
 
     def check(self) -> None:
         super().check()
@@ -208,7 +210,7 @@ class Eval(Questions):
         together = self.collaborative and len(models) > 1
         total = len(items) * len(models) * (1 + self.samples + together)
         with progress(total) as report:
-            options = {"batch_size": self.batch_size, "report": report}
+            options: dict[str, Any] = {"batch_size": self.batch_size, "report": report}
             alone, samples = {}, {}
             for model in models:
                 prompts = [model.fit(text, (), "", model.window - greedy.max_new_tokens) for text in shown]
@@ -244,7 +246,7 @@ def progress(total: int) -> Iterator[Report]:
 
 def _digest(item: Item) -> str:
     """What a question is known by in results: its text and its gold."""
-    return hashlib.sha256(json.dumps([item.question, item.gold]).encode()).hexdigest()[:16]
+    return json_digest([item.question, item.gold], 16)
 
 
 def _share(values) -> float:

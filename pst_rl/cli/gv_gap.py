@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from pst_rl.cli.eval import Questions, progress, quiet
 
 if TYPE_CHECKING:
-    from pst_rl.benchmarks.model import LanguageModel
+    from pst_rl.benchmarks.benchmark import Benchmark
+    from pst_rl.benchmarks.cache import Cache
+    from pst_rl.benchmarks.gv_gap import Samples
+    from pst_rl.benchmarks.items import Item
+    from pst_rl.benchmarks.model import Decoding, LanguageModel
     from pst_rl.benchmarks.verifiers import Verifier
+    from pst_rl.measure.verification import Threshold
 
 JUDGED = ("true_false", "likelihood", "likelihood_sum")
-COLUMNS = ("generation", "verified", "gap", "relative_gap", "balanced_accuracy", "kept", "unparsed")
+SETTINGS = ("samples", "temperature", "top_p", "seed", "parse_truncated", "threshold", "quantile", "scope")
 
 
 @dataclass
@@ -56,12 +60,11 @@ class GVGap(Questions):
             FileNotFoundError, ValueError: For anything that does not fit, before a model is loaded where it can be.
         """
         from pst_rl.benchmarks.cache import Cache
-        from pst_rl.benchmarks.gv_gap import draw_samples, gap_scores, score_samples
         from pst_rl.benchmarks.peer_set import find_peers
         from pst_rl.benchmarks.prompts import load_prompt
-        from pst_rl.benchmarks.results import compare, pipe_table, read_results, table
+        from pst_rl.benchmarks.results import change_table, compare, gap_table
         from pst_rl.benchmarks.verifiers import load_verifier
-        from pst_rl.coherence.export import write_text
+        from pst_rl.report.results_file import read_results_file, write_results_file
 
         quiet()
         self.check()
@@ -71,8 +74,8 @@ class GVGap(Questions):
         peers = find_peers(self.peers)
         judges = find_peers(self.judge_peers) if self.judge_peers else peers
         self._check_judges(peers, judges)
-        earlier = read_results(self.compare) if self.compare else None
-        if earlier and earlier["questions"] != known["questions"]:
+        earlier = read_results_file(self.compare, "gap") if self.compare else None
+        if self.compare and earlier and earlier["questions"] != known["questions"]:
             compare(earlier, known, self.compare)  # raises
         if self.dry_run:
             print("\n".join(self.plan(benchmark, items, peers, self.samples)))
@@ -86,11 +89,48 @@ class GVGap(Questions):
         models = {name: self.load_model(name, path) for name, path in peers.items()}
         same = judges == peers
         judging = models if same else {name: self.load_model(name, path) for name, path in judges.items()}
-        scoring_name, scoring = next(iter(benchmark.scorings.items()))
         decoding = self.decoding(benchmark, greedy=False)
+        drawn = self._draw(models, benchmark, items, decoding, cache)
         scores: dict[str, Any] = {}
+        for verifier in self.verifiers:
+            for label, panels in self._panels(verifier, trained, judging, list(peers), prompt).items():
+                scores[label] = self._score(panels, drawn, threshold, cache)
+        results = known | {
+            "scoring": next(iter(benchmark.scorings)),
+            "peers": {n: {"model": peers[n], "digest": m.digest} for n, m in models.items()},
+            "judges": {n: {"model": judges[n], "digest": m.digest} for n, m in judging.items()},
+            "judge_prompt": {"name": prompt.name, "digest": prompt.digest},
+            "settings": {name: getattr(self, name) for name in SETTINGS}
+            | {"quantile": threshold.quantile, "max_new_tokens": decoding.max_new_tokens},
+            "scores": scores,
+        }
+        if self.compare and earlier:
+            results["comparison"] = compare(earlier, results, self.compare)
+        path = write_results_file(folder, "gap", results)
+        print("\n".join(gap_table(results) + change_table(results.get("comparison", {}))))
+        print(f"Written: {path}")
+
+    def check(self) -> None:
+        super().check()
+        if self.samples < 2:
+            raise ValueError(f"--samples must be at least 2, got {self.samples}: one sample leaves nothing to choose.")
+        if not self.verifiers or not self.judges:
+            raise ValueError("Name at least one of --verifiers and of --judges.")
+
+    def _draw(
+        self,
+        models: Mapping[str, LanguageModel],
+        benchmark: Benchmark,
+        items: Sequence[Item],
+        decoding: Decoding,
+        cache: Cache,
+    ) -> dict[str, Samples]:
+        """The samples of each peer, judged by the first of the benchmark's scorings."""
+        from pst_rl.benchmarks.gv_gap import draw_samples
+
+        scoring = next(iter(benchmark.scorings.values()))
         with progress(len(models) * len(items) * self.samples) as report:
-            drawn = {
+            return {
                 name: draw_samples(
                     model,
                     items,
@@ -104,44 +144,28 @@ class GVGap(Questions):
                 )
                 for name, model in models.items()
             }
-        for verifier in self.verifiers:
-            for label, panels in self._panels(verifier, trained, judging, list(peers), prompt).items():
-                with progress(sum(map(len, panels.values())) * len(items) * self.samples) as report:
-                    scores[label] = {
-                        name: gap_scores(
-                            drawn[name],
-                            score_samples(panel, drawn[name], cache, self.batch_size, report),
-                            threshold,
-                        )
-                        for name, panel in panels.items()
-                    }
-        names = ("samples", "temperature", "top_p", "seed", "parse_truncated", "threshold", "quantile", "scope")
-        results = known | {
-            "scoring": scoring_name,
-            "peers": {n: {"model": peers[n], "digest": m.digest} for n, m in models.items()},
-            "judges": {n: {"model": judges[n], "digest": m.digest} for n, m in judging.items()},
-            "judge_prompt": {"name": prompt.name, "digest": prompt.digest},
-            "settings": {name: getattr(self, name) for name in names}
-            | {"quantile": threshold.quantile, "max_new_tokens": decoding.max_new_tokens},
-            "scores": scores,
-        }
-        if earlier:
-            results["comparison"] = compare(earlier, results, self.compare)
-        write_text(folder / "results.json", json.dumps(results) + "\n")
-        shown = (*COLUMNS, f"pass@{self.samples}", f"majority@{self.samples}")
-        print("\n".join(gap_table(scores, shown, len(items), pipe_table)))
-        if earlier:
-            print("\n".join(table({"scores": {}, "comparison": results["comparison"]})))
-        print(f"Written: {folder / 'results.json'}")
 
-    def check(self) -> None:
-        super().check()
-        if self.samples < 2:
-            raise ValueError(f"--samples must be at least 2, got {self.samples}: one sample leaves nothing to choose.")
-        if not self.verifiers or not self.judges:
-            raise ValueError("Name at least one of --verifiers and of --judges.")
+    def _score(
+        self,
+        panels: Mapping[str, Sequence[Verifier]],
+        drawn: Mapping[str, Samples],
+        threshold: Threshold,
+        cache: Cache,
+    ) -> dict[str, Any]:
+        """The gaps of each peer, by its panel of verifiers."""
+        from pst_rl.benchmarks.gv_gap import gap_scores, score_samples
 
-    def _threshold(self):
+        with progress(
+            sum(len(panel) * len(drawn[name].cases) for name, panel in panels.items()) * self.samples
+        ) as report:
+            return {
+                name: gap_scores(
+                    drawn[name], score_samples(panel, drawn[name], cache, self.batch_size, report), threshold
+                )
+                for name, panel in panels.items()
+            }
+
+    def _threshold(self) -> Threshold:
         from pst_rl.measure.verification import Threshold
 
         quantile = 0.8 if self.quantile is None and self.threshold is None else self.quantile
@@ -183,20 +207,3 @@ class GVGap(Questions):
             "others": {name: [v for judge, v in own.items() if judge != name] for name in peers},
         }
         return {f"{verifier}/{judge}": panels[judge] for judge in self.judges}
-
-
-def gap_table(scores: Mapping[str, Any], columns: Sequence[str], questions: int, pipe_table) -> list[str]:
-    """In percent and points, with intervals, as Markdown lines."""
-
-    def cell(entry: Mapping[str, Any] | None) -> str:
-        if entry is None:
-            return "-"
-        low, high = entry["ci95"]
-        return f"{100 * entry['value']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
-
-    rows = [
-        [label, peer, *(cell(own[column]) for column in columns)]
-        for label, by_peer in scores.items()
-        for peer, own in by_peer.items()
-    ]
-    return pipe_table(["verifier", f"peer, {questions} questions", *columns], rows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import sys
 from collections.abc import Mapping
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
+
+from pst_rl.files import json_digest, write_atomically
 
 if TYPE_CHECKING:
     from pst_rl.coherence.claims import Claims
@@ -129,9 +130,9 @@ class Label:
         hide_datasets_bars()
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"--seeds must be different numbers, at least one, got {self.seeds}.")
+        check_spec(PeerSpec(self.model))
         claims = self.load()
         check_formats(claims, self.formats)
-        check_spec(PeerSpec(self.model))
         options = self._method_options()
         if self.dry_run:
             print("\n".join(self._plan(claims)))
@@ -155,25 +156,30 @@ class Label:
         """The claims that the options describe."""
         from pst_rl.coherence.builders import claims_from_comparisons, claims_from_responses
         from pst_rl.coherence.claims import load_claims
+        from pst_rl.peers.foreign_text import Guard
+        from pst_rl.peers.reader import load_tokenizer
 
         names = ("split", "question_column", "label_names", "label_words", "true_label", "limit")
-        shared = {name: getattr(self, name) for name in names} | {"seed": self.data_seed}
+        shared: dict[str, Any] = {name: getattr(self, name) for name in names} | {"seed": self.data_seed}
         shared |= {"clamp": int(self.clamp) if self.clamp.isdecimal() else self.clamp}
         chosen = {"template": self.template, "group_rule": self.group_rule}
         shared |= {name: value for name, value in chosen.items() if value is not None}
+        if self.form != "claims":  # a model wrote them
+            shared |= {"guard": Guard.of(load_tokenizer(self.model))}
         if self.form == "responses":
-            by_form = {"responses_column": self.responses_column, "gold_column": self.gold_column, "claim": self.claim}
-            return claims_from_responses(self.data, **shared, **by_form)
+            shared |= {"responses_column": self.responses_column, "gold_column": self.gold_column}
+            return claims_from_responses(self.data, **shared, claim=self.claim)
         if self.form == "comparisons":
-            by_form = {"response_columns": self.response_columns, "preferred": self.preferred}
-            return claims_from_comparisons(self.data, **shared, **by_form)
+            shared |= {"response_columns": self.response_columns, "preferred": self.preferred}
+            return claims_from_comparisons(self.data, **shared)
         columns = ("claim_column", "group_column", "gold_column", "answer_column")
         return load_claims(self.data, **shared, **{name: getattr(self, name) for name in columns})
 
     def _plan(self, claims: Claims) -> list[str]:
-        from pst_rl.cli.prompt_preview import Prompts, load_tokenizer
+        from pst_rl.cli.prompt_preview import Prompts
+        from pst_rl.peers.reader import load_tokenizer, plain_ids
 
-        lengths = [len(ids) for ids in load_tokenizer(self.model)(list(claims.prompts))["input_ids"]]
+        lengths = [len(ids) for ids in plain_ids(load_tokenizer(self.model), claims.prompts)]
         words = ", ".join(f"{n}: {w}" for n, w in zip(claims.label_names, claims.label_words, strict=True))
         return [
             str(Prompts(claims.prompts[0], tuple(lengths))),
@@ -210,7 +216,7 @@ class Label:
     ) -> list[Labelling]:
         """One labelling for each seed; those that are finished are read."""
         from pst_rl.coherence.baselines import zero_shot
-        from pst_rl.coherence.export import load_labelling, save_labelling, write_text
+        from pst_rl.coherence.export import load_labelling, save_labelling
 
         found, predictor = [], None
         for seed in self.seeds:
@@ -218,7 +224,7 @@ class Label:
             if not (own / "labelling.json").exists():
                 predictor = predictor or self._predictor(claims)
                 if not (folder / SETTINGS).exists():  # only now: input that the model refuses leaves no run behind
-                    write_text(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
+                    write_atomically(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
                 if self.method == "zero_shot":
                     labelling = zero_shot(predictor, claims.problem, seed=seed, **options)
                 else:
@@ -234,9 +240,10 @@ class Label:
 
     def _predictor(self, claims: Claims) -> LanguageModelPredictor:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+        from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
         from pst_rl.coherence.language_model import LanguageModelPredictor
+        from pst_rl.peers.reader import load_tokenizer
 
         cuda = torch.cuda.is_available()
         settings: dict[str, Any] = {"dtype": self.dtype or ("auto" if cuda else "float32")}
@@ -246,7 +253,7 @@ class Label:
             settings["device_map"] = {"": 0}
         return LanguageModelPredictor(
             AutoModelForCausalLM.from_pretrained(self.model, use_safetensors=True, **settings),
-            AutoTokenizer.from_pretrained(self.model),
+            load_tokenizer(self.model),
             claims.prompts,
             claims.label_words,
             separator=self.separator,
@@ -260,7 +267,7 @@ class Label:
         """What a run is known by, as it is read back."""
         settings = {name: value for name, value in asdict(self).items() if name not in _FREE}
         content = [claims.prompts, claims.groups, claims.problem.description()]
-        settings["claims"] = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+        settings["claims"] = json_digest(content, 16)
         return json.loads(json.dumps(settings))
 
     def _folder(self, settings: Mapping[str, Any]) -> Path:

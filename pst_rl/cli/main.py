@@ -5,22 +5,24 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import make_dataclass
-from typing import Annotated, Any, Protocol
+from dataclasses import dataclass, make_dataclass
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import tyro
 
+from pst_rl.cli.answers import Answers
 from pst_rl.cli.config_file import check_old_flags, option_value, with_file
 from pst_rl.cli.eval import Eval
 from pst_rl.cli.exit_status import DONE, INTERRUPTED, OUTPUT_CLOSED, TERMINATED, Terminated, sigterm_raises, status_of
 from pst_rl.cli.gv_gap import GVGap
 from pst_rl.cli.label import Label
-from pst_rl.cli.parse import fail, in_one_line, quiet_bitsandbytes
+from pst_rl.cli.options import Train
+from pst_rl.cli.parse import fail, in_one_line, json_options, quiet_bitsandbytes
 from pst_rl.cli.peers import Peers
 from pst_rl.cli.push import Push
 from pst_rl.cli.report import Report
-from pst_rl.cli.shell_completion import Completion
-from pst_rl.cli.train import Train, TrainRun
+from pst_rl.cli.shell_completion import print_script
+from pst_rl.cli.train import TrainRun
 
 
 class Command(Protocol):
@@ -30,14 +32,32 @@ class Command(Protocol):
         resume_flag: What to add to the command line to go on after an interruption; nothing if the same one does.
     """
 
-    resume_flag: str
+    resume_flag: ClassVar[str]
 
     def run(self) -> int | None:
         """Does it; returns the exit status, `None` for 0."""
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {
+@dataclass
+class Completion:
+    """Print a script with which bash, zsh or fish completes commands, options and choices.
+
+    For bash: pst-rl completion bash > ~/.local/share/bash-completion/completions/pst-rl
+    """
+
+    shell: Annotated[Literal["bash", "zsh", "fish"], tyro.conf.Positional]
+    """The shell."""
+
+    resume_flag: ClassVar[str] = ""
+
+    def run(self) -> int:
+        """Prints it."""
+        return print_script(self.shell, COMMANDS)
+
+
+COMMANDS: dict[str, type] = {
     "train": Train,  # its options, which `TrainRun` parses together with those of the trainer
+    "answers": Answers,
     "label": Label,
     "eval": Eval,
     "gv-gap": GVGap,
@@ -94,24 +114,28 @@ def parse(argv: Sequence[str]) -> Command:
         return TrainRun.parse(words)
     check_old_flags(words)
     default, from_file = in_one_line(lambda: with_file(COMMANDS[name], option_value(words, "config")))
-    flat = Annotated[COMMANDS[name], tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes]
+    # A type that only tyro reads, of a command that is known at run time.
+    flat = Annotated[COMMANDS[name], tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes]  # type: ignore[valid-type]
 
-    def command(options: flat = default, config: Annotated[str | None, _CONFIG] = None) -> Command:
+    def command(options: Any = default, config: Annotated[str | None, _CONFIG] = None) -> Command:
         return options
 
+    command.__annotations__["options"] = flat
     command.__doc__ = COMMANDS[name].__doc__
-    return in_one_line(lambda: tyro.cli(command, args=[*from_file, *words], prog=f"pst-rl {name}"))
+    with json_options():
+        return in_one_line(lambda: tyro.cli(command, args=[*from_file, *words], prog=f"pst-rl {name}"))
 
 
 _WHAT = "Language models that improve without labels. `pst-rl COMMAND --help` lists a command's options."
 _CONFIG = tyro.conf.arg(help="YAML or JSON file with options; flags override it.")
 
 
-def _listed() -> dict[str, type]:
+def _listed() -> dict[str, Callable[..., Any]]:
     """The subcommands without their options: what `pst-rl --help` needs."""
-    listed = {name: make_dataclass(name, []) for name in COMMANDS}
+    listed: dict[str, Callable[..., Any]] = {}
     for name, command in COMMANDS.items():
-        listed[name].__doc__ = inspect.getdoc(command).split("\n\n")[0]
+        listed[name] = make_dataclass(name, [])
+        listed[name].__doc__ = (inspect.getdoc(command) or "").split("\n\n")[0]
     return listed
 
 

@@ -120,15 +120,20 @@ def _parse_flags(parts: tuple[type, type, type], flags: list[str], prog: str | N
     flat = tyro.conf.OmitArgPrefixes
     script, config, model = parts
 
-    def arguments(script: flat[script], config: flat[config], model: flat[model]) -> Arguments:
+    def arguments(script: Any, config: Any, model: Any) -> Arguments:
         return Arguments(script, config, model)
 
     arguments.__doc__ = script.__doc__
     arguments.__annotations__ = dict(zip(("script", "config", "model"), (flat[part] for part in parts), strict=True))
+    with json_options():
+        return tyro.cli(arguments, args=flags, prog=prog, config=(tyro.conf.AvoidSubcommands,))
+
+
+def json_options() -> tyro.constructors.ConstructorRegistry:
+    """Inside, options that take a dict read JSON."""
     registry = tyro.constructors.ConstructorRegistry()
     registry.primitive_rule(json_rule)
-    with registry:
-        return tyro.cli(arguments, args=flags, prog=prog, config=(tyro.conf.AvoidSubcommands,))
+    return registry
 
 
 def json_rule(info: Any) -> Any:

@@ -6,24 +6,26 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
+from pst_rl.memory.run_shape import MemoryOptions, RunShape
+
 if TYPE_CHECKING:
     from pst_rl.hub.peer_facts import PeerFacts
-    from pst_rl.memory.estimate import MemoryEstimate, RunShape
+    from pst_rl.memory.estimate import MemoryEstimate
 
 GIB = 2**30
 ROOM = 0.9  # of a GPU: the rest is for the CUDA context and fragmentation, which the estimate leaves out
 
 
 @dataclass
-class Peers:
+class Peers(MemoryOptions):
     """Inspect models before training: what they are, whether they differ, how much memory a run needs.
 
     Reads configuration, tokenizer and card of each; weights are fetched with --download only. The memory options are
-    named as the training command names them.
+    those of the training command, with the same names, defaults and meanings.
     """
 
     peers: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PEER [PEER ...]")]
@@ -32,38 +34,8 @@ class Peers:
     """Fetch the weights (safetensors only) into the Hub's cache; goes on where it was interrupted."""
     revision: str | None = None
     """Branch, tag or commit, the same for all peers."""
-    use_peft: bool = False
-    """LoRA adapters; otherwise all weights are trained."""
-    lora_r: int = 16
-    """Rank of the adapters."""
-    lora_target_modules: tuple[str, ...] | None = None
-    """Layers that get one, or `all-linear`; by default PEFT's choice for the architecture."""
-    load_in_4bit: bool = False
-    """NF4 weights; needs --use-peft."""
-    use_bnb_nested_quant: bool = False
-    """Double quantization."""
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """Of weights that are not quantized; default float32, or bfloat16 with --load-in-4bit."""
-    optim: Literal["adamw_torch", "adamw_8bit"] = "adamw_torch"
-    """Optimizer."""
-    per_device_train_batch_size: int = 8
-    """Rows in a forward and backward pass."""
-    steps_per_generation: int = 8
-    """So many such batches are sampled together."""
     prompt_length: int = 512
     """Tokens of the longest prompt."""
-    max_completion_length: int = 512
-    """Tokens of a completion."""
-    gradient_accumulation_steps: int = 8
-    """Above 1, gradients of earlier batches wait beside a later one's activations."""
-    gradient_checkpointing: bool = True
-    """Compute activations again in the backward pass."""
-    bf16: bool = True
-    """Mixed precision."""
-    beta: float = 0.0
-    """Above 0 a reference model is needed, unless LoRA is used."""
-    weighting: Literal["none", "pmi"] = "none"
-    """Whether PMI is scored."""
     gpu_memory: float | None = None
     """Memory of the GPU in GiB: says whether the run fits (into 90 % of it)."""
     json: bool = False
@@ -110,25 +82,7 @@ class Peers:
 
     def run_shape(self) -> RunShape:
         """The settings, as the estimate takes them."""
-        from pst_rl.memory.estimate import RunShape
-
-        return RunShape(
-            quantization="nf4" if self.load_in_4bit else "none",
-            double_quant=self.use_bnb_nested_quant,
-            dtype=self.dtype,
-            lora_rank=self.lora_r if self.use_peft else None,
-            lora_targets=self.lora_target_modules,
-            optimizer="adamw_8bit" if self.optim == "adamw_8bit" else "adamw",
-            batch=self.per_device_train_batch_size,
-            generation_rows=self.per_device_train_batch_size * self.steps_per_generation,
-            prompt_length=self.prompt_length,
-            completion_length=self.max_completion_length,
-            gradient_checkpointing=self.gradient_checkpointing,
-            autocast=self.bf16,
-            accumulates=self.gradient_accumulation_steps > 1,
-            reference=self.beta > 0,
-            pmi=self.weighting == "pmi",
-        )
+        return RunShape.of(self, self, self.prompt_length)
 
     def fits(self, estimated: MemoryEstimate) -> bool | None:
         """Whether the run fits into the GPU; `None` if its memory was not given."""
@@ -192,6 +146,7 @@ def table(title: str, columns: list, rows) -> Any:
 
 
 def facts_rows(peer: PeerFacts) -> dict[str, str]:
+    """What a peer's files say of it: row of the table -> cell."""
     tokens = " ".join(f"{role} {token}" for role, token in peer.special_tokens.items() if token is not None)
     here = "all" if not peer.missing else f"{len(peer.files) - len(peer.missing)} of {len(peer.files)}"
     return {
@@ -211,6 +166,7 @@ def facts_rows(peer: PeerFacts) -> dict[str, str]:
 
 
 def memory_rows(column: tuple) -> dict[str, str]:
+    """A peer's memory by purpose: row of the table -> MiB."""
     _, peer = column
     labels = {
         "weights": "weights",
@@ -231,9 +187,8 @@ def memory_rows(column: tuple) -> dict[str, str]:
 
 def size(peer: PeerFacts) -> str:
     """Bytes of the weights' files, readable."""
-    if any(amount is None for amount in peer.files.values()):
-        return "size unknown"
-    return gib(sum(peer.files.values()))
+    known = [amount for amount in peer.files.values() if amount is not None]
+    return gib(sum(known)) if len(known) == len(peer.files) else "size unknown"
 
 
 def gib(amount: int) -> str:

@@ -1,4 +1,4 @@
-"""Named sets of options for `examples/pst_math.py`. Each is what one would otherwise type as flags."""
+"""Named sets of options for `pst-rl train`. Each is what one would otherwise type as flags."""
 
 from typing import Any
 

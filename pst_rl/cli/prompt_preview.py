@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-from transformers import AutoTokenizer
-
-from pst_rl.benchmarks.model import adapted_model
-from pst_rl.peers.prompts import Prompt, PromptFormat
+from pst_rl.peers.prompts import Prompt
+from pst_rl.peers.reader import PromptReader, load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -33,20 +30,5 @@ def read_prompts(path: str, prompts: Sequence[Prompt], base_template: str, **tem
         base_template: Text around a prompt for a model without a chat template.
         template_options: For the chat template.
     """
-    tokenizer = load_tokenizer(path)
-    form = PromptFormat.of(tokenizer, base_template)
-    texts = []
-    for prompt in map(form.adapt, prompts):
-        if not isinstance(prompt, str):
-            options = {"tokenize": False, "add_generation_prompt": True}
-            prompt = tokenizer.apply_chat_template(prompt, **options, **template_options)
-        texts.append(prompt)
-    ids = tokenizer(texts, add_special_tokens=not form.chat)["input_ids"]
-    return Prompts(texts[0], tuple(map(len, ids)))
-
-
-def load_tokenizer(path: str) -> Any:
-    """The tokenizer of a model, or of what an adapter without one adapts."""
-    base = adapted_model(path)
-    has_own = base is None or (Path(path) / "tokenizer_config.json").is_file()
-    return AutoTokenizer.from_pretrained(path if has_own else base)
+    reader = PromptReader(load_tokenizer(path), base_template, chat_template_kwargs=template_options)
+    return Prompts(reader.render(prompts[0]), tuple(len(reader.prompt_ids(prompt)) for prompt in prompts))

@@ -1,14 +1,17 @@
-"""`pst-rl completion`: a script that lets the shell complete the commands' options."""
+"""The script that lets a shell complete the commands' options."""
 
 from __future__ import annotations
 
 import ast
 import importlib.util
-from dataclasses import dataclass, field, make_dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import field, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, Literal
 
 import tyro
+
+from pst_rl.cli.options import Train
 
 # Where the options of `pst-rl train` are declared, the first word on each; importing them takes ten seconds.
 SOURCES = (
@@ -20,37 +23,28 @@ SOURCES = (
 )
 
 
-@dataclass
-class Completion:
-    """Print a script with which bash, zsh or fish completes commands, options and choices.
+def print_script(shell: str, commands: Mapping[str, Callable[..., Any]]) -> int:
+    """Prints the script for bash, zsh or fish; returns the exit status.
 
-    For bash: pst-rl completion bash > ~/.local/share/bash-completion/completions/pst-rl
+    Args:
+        commands: The subcommands of `pst-rl`; the options of `train` are replaced by all that it takes.
     """
-
-    shell: Annotated[Literal["bash", "zsh", "fish"], tyro.conf.Positional]
-    """The shell."""
-
-    resume_flag: ClassVar[str] = ""
-
-    def run(self) -> int:
-        """Prints it."""
-        from pst_rl.cli.main import COMMANDS
-
-        commands = {**COMMANDS, "train": train_options()}
-        try:
-            tyro.extras.subcommand_cli_from_dict(commands, args=["--tyro-print-completion", self.shell], prog="pst-rl")
-        except SystemExit as stop:
-            return int(stop.code or 0)
+    known: dict[str, Callable[..., Any]] = {**commands, "train": train_options()}
+    try:
+        tyro.extras.subcommand_cli_from_dict(known, args=["--tyro-print-completion", shell], prog="pst-rl")
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
 
 
 def train_options() -> type:
     """A dataclass with the names and choices of all options of `pst-rl train`, read from the sources of its parts."""
-    from pst_rl.cli.train import Train
-
     found: dict[str, Any] = {}
     for package, path, name in SOURCES:
-        folder = importlib.util.find_spec(package).submodule_search_locations[0]
-        for option, annotation in _declared(Path(folder) / path, name).items():
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            raise ModuleNotFoundError(f"The options of training are declared in {package}, which is not installed.")
+        for option, annotation in _declared(Path(spec.origin).parent / path, name).items():
             found.setdefault(option, _as_type(annotation))
     rest = [(option, kind, field(default=default)) for option, (kind, default) in found.items()]
     made = make_dataclass("TrainFlags", rest, bases=(Train,))
@@ -62,8 +56,12 @@ def _declared(path: Path, name: str) -> dict[str, ast.expr]:
     """The fields of a dataclass, by its source."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
-    fields = [node for node in body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
-    return {node.target.id: node.annotation for node in fields if "ClassVar" not in ast.unparse(node.annotation)}
+    return {
+        node.target.id: node.annotation
+        for node in body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        if "ClassVar" not in ast.unparse(node.annotation)
+    }
 
 
 def _as_type(annotation: ast.expr) -> tuple[Any, Any]:
@@ -73,6 +71,6 @@ def _as_type(annotation: ast.expr) -> tuple[Any, Any]:
     for node in ast.walk(annotation):
         if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Literal":
             written = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-            choices = tuple(constant.value for constant in written)
+            choices = tuple(constant.value for constant in written if isinstance(constant, ast.Constant))
             return Literal[choices], choices[0]
     return str, ""

@@ -1,59 +1,23 @@
-"""`pst-rl train`: peers and questions in, better peers out."""
+"""`pst-rl train`: peers and questions in, better peers out. Parsing is light; a run imports what it needs."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+import shlex
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pst_rl.cli.exit_status import INTERRUPTED, NOT_WRITTEN, NUMERIC_FAULT, TERMINATED, Terminated
+from pst_rl.cli.options import Train, load_splits, named_peers
+from pst_rl.cli.parse import Arguments, check_resume, parse
+from pst_rl.cli.presets import PRESETS, TINY_STYLE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pst_rl.cli.parse import Arguments
-
-
-@dataclass
-class TrainOptions:
-    """What a training run is about; how it is trained is in `PSTConfig` and TRL's `ModelConfig`."""
-
-    preset: str = "demo"
-    """Named options to start from: demo, qlora or paper."""
-    config: str | None = None
-    """YAML or JSON file with options; flags override it."""
-    peers: list[str] = field(default_factory=lambda: ["tiny"])
-    """Hub ids or folders of the models; `tiny` stands for the three embedded ones."""
-    dataset: str = "tiny"
-    """`tiny`, multiarith, simuleq, math500, gsm8k, a Hub id, or a .jsonl, .json, .csv or .parquet file."""
-    question_column: str | None = None
-    """Column with the questions, if it cannot be guessed."""
-    answer_column: str | None = None
-    """Column with gold answers (used to measure only), if it cannot be guessed."""
-    prompt_template: str = "{question}"
-    """Prompt around each question."""
-    train_questions: int | None = None
-    """Unlabelled questions to train on; unset: all of the training split."""
-    eval_split: str = "test"
-    """Split to measure on; choose settings on `validation`."""
-    test_questions: int = 900
-    """Held-out questions to measure greedy exact match on."""
-    pooled_questions: int = 300
-    """How many of them are also answered by samples, for the pooled vote; 0 to leave it out."""
-    pooled_samples: int = 8
-    """Samples per peer and question for the pooled vote."""
-
-
-@dataclass
-class Train(TrainOptions):
-    """Let several models train each other on questions without labels, and measure them before and after.
-
-    All options of `PSTConfig` (a `GRPOConfig`) and of TRL's `ModelConfig` are flags, too: `pst-rl train --help` lists
-    them. For several processes: `accelerate launch --num_processes N -m pst_rl.cli train ...`.
-    """
-
-    dry_run: bool = False
-    """Show the first prompt of each peer, and estimate tokens, memory and time; load no weights, write nothing."""
-    tokens_per_second: float | None = None
-    """For the time in a dry run: completion tokens of all peers per second of training, from a short run of yours."""
+    from pst_rl.cli.progress import RichProgress
+    from pst_rl.report import RunResults
+    from pst_rl.trainer import PSTTrainer
 
 
 @dataclass(frozen=True)
@@ -73,9 +37,6 @@ class TrainRun:
     @classmethod
     def parse(cls, argv: Sequence[str]) -> TrainRun:
         """Reads the words after `pst-rl train`; raises as [`pst_rl.cli.parse.parse`] does."""
-        from pst_rl.cli.parse import parse
-        from pst_rl.cli.presets import PRESETS, TINY_STYLE
-
         return cls(parse(Train, PRESETS, TINY_STYLE, argv, prog="pst-rl train"), ("train", *argv))
 
     def run(self) -> int:
@@ -95,8 +56,6 @@ class TrainRun:
 
             print("\n".join(plan_training(self.arguments)))
             return 0
-        from pst_rl.cli.training import run_training
-
         return run_training(self.arguments, self.command())
 
     def command(self) -> list[str]:
@@ -112,3 +71,114 @@ class TrainRun:
                 *self.words,
             ]
         return ["pst-rl", *self.words]
+
+
+def run_training(arguments: Arguments, command: list[str]) -> int:
+    """Does it all; returns the exit status (`pst_rl.cli.exit_status`).
+
+    Args:
+        command: The words that started this run, to say how to go on.
+
+    Raises:
+        FileNotFoundError, ValueError: For anything that does not fit, before training.
+    """
+    from trl import get_peft_config, get_quantization_config
+
+    from pst_rl.cli.progress import show_progress
+    from pst_rl.loop.lock import RunLock
+    from pst_rl.report.compare import compare
+    from pst_rl.trainer import PSTTrainer
+
+    script, args, model = arguments.script, arguments.config, arguments.model
+    check_resume(args)
+    train, test = load_splits(script)
+    RunLock(args.output_dir, active=args.should_save).hold()  # one run in a folder, from here to the end
+    trainer = PSTTrainer(
+        named_peers(script.peers, model.dtype),
+        args,
+        train_dataset=train,
+        eval_dataset=test,
+        peft_config=get_peft_config(model),
+        quantization_config=get_quantization_config(model),
+    )
+    wanted = args.resume_from_checkpoint
+    checkpoint = trainer.checkpoint_to_resume(wanted) if wanted else None
+
+    pooled = {"samples": script.pooled_samples, "pooled_questions": script.pooled_questions}
+    progress = show_progress(trainer)
+    with Ending(progress, command) as ending:
+        with progress.phase("measuring before training"):
+            before = trainer.measure(**pooled)
+        trainer.train(resume_from_checkpoint=checkpoint)
+        if not trainer.preemption.stopped:
+            with progress.phase("measuring after training"):
+                after = trainer.measure(**pooled)
+    if ending.status:
+        return ending.status
+    save(trainer, compare(before, after, trainer, script.dataset, settings(arguments)))
+    return 0
+
+
+class Ending(AbstractContextManager):
+    """Where measuring and training may end early: on Ctrl-C, SIGTERM, a numeric fault, or a disk that is full.
+
+    Says what is kept and how to go on instead of showing a traceback. Everything else is raised as it is.
+
+    Args:
+        command: The words that started the run.
+
+    Attributes:
+        status: Why it ended, as an exit status; 0 where nothing went wrong.
+    """
+
+    def __init__(self, progress: RichProgress, command: list[str]):
+        self.progress, self.command = progress, command
+        self.status = 0
+
+    def __exit__(self, kind, error, traceback) -> bool:
+        from pst_rl.loop.checkpoint_files import CheckpointError
+        from pst_rl.loop.faults import NumericFault
+
+        if kind is None:
+            if self.progress.trainer.preemption.stopped:
+                self._end(TERMINATED, "Stopped by SIGTERM, after a checkpoint")
+            return False
+        if issubclass(kind, KeyboardInterrupt):
+            return self._end(INTERRUPTED, "Interrupted")
+        if issubclass(kind, Terminated):
+            return self._end(TERMINATED, "Stopped by SIGTERM")
+        if issubclass(kind, NumericFault):
+            return self._end(NUMERIC_FAULT, str(error))
+        return issubclass(kind, CheckpointError) and self._end(NOT_WRITTEN, str(error))
+
+    def _end(self, status: int, reason: str) -> bool:
+        self.status = status
+        self.progress.stopped(reason, self.command)
+        return True
+
+
+def settings(arguments: Arguments) -> dict[str, Any]:
+    """Everything that was set, for the results."""
+    return asdict(arguments.script) | arguments.config.to_dict() | {"model": asdict(arguments.model)}
+
+
+def save(trainer: PSTTrainer, results: RunResults) -> None:
+    """Shows and writes the results, draws them, and saves (or pushes) the peers with them in their cards."""
+    from pst_rl.report import plot_report, print_table, write_results
+
+    folder = trainer.args.output_dir
+    main = trainer.is_world_process_zero()
+    if main:
+        trainer.results = results
+        print_table(results)
+        write_results(results, folder)
+        trainer.save_state()  # the logs, also those after the last checkpoint: `pst-rl report` shows them
+        plot_report(results, trainer.state.log_history, f"{folder}/report.png")
+    if trainer.args.push_to_hub:
+        trainer.push_to_hub()  # saves them too
+    else:
+        trainer.save_model()
+    if main:
+        names = ", ".join(results.peers)
+        print(f"Results, plot and the trained peers are in {folder}: results.json, report.png, {names}")
+        print(f"A page of it: {shlex.join(['pst-rl', 'report', str(folder)])}")

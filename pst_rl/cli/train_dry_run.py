@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import torch
 from trl import get_peft_config, get_quantization_config
 
+from pst_rl.cli.options import load_splits, named_peers
 from pst_rl.cli.parse import Arguments, check_resume
-from pst_rl.cli.prompt_preview import Prompts, load_tokenizer, read_prompts
-from pst_rl.cli.training import load_splits, named_peers
+from pst_rl.cli.prompt_preview import Prompts, read_prompts
 from pst_rl.config import PSTConfig
 from pst_rl.memory.estimate import ModelShape, RunShape, estimate
 from pst_rl.peers.prompts import Prompt, PromptFormat, foreign_prompt, show_peers
+from pst_rl.peers.reader import load_tokenizer
 from pst_rl.peers.spec import PeerSpec, resolve_peers
 from pst_rl.scheme import check_scheme, make_aggregator, make_providers, make_weighting, mix_rewards
 from pst_rl.stages.pmi import PMIWeights
@@ -80,7 +81,7 @@ def plan_training(arguments: Arguments) -> list[str]:
     check_resume(args)
     train, test = load_splits(script)
     specs = resolve_peers(
-        named_peers(script.peers),
+        named_peers(script.peers, model.dtype),
         peft_config=get_peft_config(model),
         quantization_config=get_quantization_config(model),
     )
@@ -90,7 +91,7 @@ def plan_training(arguments: Arguments) -> list[str]:
 
     prompts = list(train["prompt"])
     options = args.chat_template_kwargs or {}
-    seen = [read_prompts(spec.model, prompts, args.base_template, **options) for spec in specs.values()]
+    seen = [read_prompts(str(spec.model), prompts, args.base_template, **options) for spec in specs.values()]
     lines = []
     for p, (name, spec) in enumerate(specs.items()):
         first = (
@@ -101,7 +102,7 @@ def plan_training(arguments: Arguments) -> list[str]:
         lines += [f"The lengths are without what earlier peers say; the order is {args.order}.", ""]
 
     steps = Steps.of(args, len(train), len(specs))
-    shapes = [ModelShape.of(spec.model) for spec in specs.values()]
+    shapes = [ModelShape.of(str(spec.model)) for spec in specs.values()]
     read = steps.rows * steps.batches * sum(median(prompts.lengths) for prompts in seen)
     written = steps.samples * args.max_completion_length
     pooled = min(script.pooled_questions, len(test)) * script.pooled_samples
@@ -123,10 +124,10 @@ def plan_training(arguments: Arguments) -> list[str]:
 
 def _after(earlier: Sequence[str], spec: PeerSpec, prompt: Prompt, args: PSTConfig) -> str:
     """A prompt of a peer that reads earlier ones, with a mark for what each of them will say."""
-    form = PromptFormat.of(load_tokenizer(spec.model), args.base_template)
+    form = PromptFormat.of(load_tokenizer(str(spec.model)), args.base_template)
     marks = [f"[what {name} says]" for name in earlier]
     shown = foreign_prompt(form, lambda asked, texts: show_peers(asked, texts, args.peer_template), prompt, marks)
-    return read_prompts(spec.model, [shown], args.base_template, **(args.chat_template_kwargs or {})).first
+    return read_prompts(str(spec.model), [shown], args.base_template, **(args.chat_template_kwargs or {})).first
 
 
 def _overlong(

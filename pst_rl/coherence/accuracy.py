@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -44,7 +44,7 @@ class Accuracy:
         return paired_bootstrap(other.right, self.right)
 
 
-def accuracy(labelling: Labelling, gold: Sequence[int | None], clamped: Sequence[int] = ()) -> Accuracy | None:
+def accuracy(labelling: Labelling, gold: Sequence[int | None], clamped: Collection[int] = ()) -> Accuracy | None:
     """The accuracy of a labelling; `None` if no gold label is known but the clamped ones.
 
     Args:

@@ -60,8 +60,9 @@ def supervised_gold_few_shot(
     Raises:
         ValueError: If fewer gold labels are known.
     """
-    known = [i for i, label in enumerate(gold) if label is not None]
-    demos = {i: gold[i] for i in Random(seed).sample(known, _enough(shots, len(known), "with a gold label "))}
+    known = {i: label for i, label in enumerate(gold) if label is not None}
+    drawn = Random(seed).sample(list(known), _enough(shots, len(known), "with a gold label "))
+    demos = {i: known[i] for i in drawn}
     return few_shot(predictor, problem, demos, seed=seed, consistent=consistent, method="supervised_gold_few_shot")
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
-from pst_rl.answers import find_answer, is_correct
+from pst_rl.answers import Answer, find_answer, is_correct
 from pst_rl.answers.extract import Style
 from pst_rl.coherence.claims import Claims, load_claims, load_rows
-from pst_rl.coherence.templates import Template, as_text, find_template
+from pst_rl.coherence.templates import as_text, find_template
 from pst_rl.data import ANSWER_COLUMNS, QUESTION_COLUMNS, pick_column, read_gold
-from pst_rl.peers.foreign_text import Guard, one_line, opening_words, quoted
+from pst_rl.peers.foreign_text import COMMON, Guard, one_line
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -32,6 +31,7 @@ def claims_from_responses(
     gold_column: str | None = None,
     claim: Literal["answer", "response"] = "answer",
     style: Style = "auto",
+    guard: Guard = COMMON,
     **options: Any,
 ) -> Claims:
     """Claims "this answer is right" from several models' recorded answers to each question.
@@ -45,10 +45,10 @@ def claims_from_responses(
         source, split, question_column: As in `load_claims`. A source with one split is divided by question.
         responses_column: Column with `{model: text}`, or a list of texts.
         gold_column: Column with the right answer; by default the first usual one that is there.
-        claim: "answer": one claim for each *different* final answer, "The answer is 5."; responses without one are
-            dropped. "response": one claim for each response, its whole text; those without a final answer are in
-            no rule.
+        claim: "answer": one claim for each *different* final answer; responses without one are dropped. "response":
+            one claim for each response, its whole text; those without a final answer are in no rule.
         style: Where final answers are looked for (`pst_rl.answers.find_answer`).
+        guard: Of the model that will read the claims; by default of the common families.
         options: Further options of `load_claims`.
 
     Returns:
@@ -64,28 +64,16 @@ def claims_from_responses(
     gold_column = pick(gold_column, ANSWER_COLUMNS, "gold_column", required=False)
     pick(responses_column, (), "responses_column")
     template = find_template(options.get("template", "correctness"))
-    rows, unanswered = [], 0
+    rows: list[dict[str, Any]] = []
+    unanswered = 0
     for source_row in data:
         gold = read_gold(source_row[gold_column]) if gold_column else None
-        found: dict[str, dict[str, Any]] = {}
-        for model, text in _by_model(source_row[responses_column]).items():
-            answer = find_answer(text, style)
-            unanswered += answer is None
-            if answer is None and claim == "answer":
-                continue
-            row = {
-                "question": source_row[question_column],
-                "claim": _claim(f"The answer is {one_line(answer.text)}." if claim == "answer" else text, template),
-                "final_answer": None if answer is None else answer.text,
-                "models": [model],
-                "label": None if gold is None else answer is not None and is_correct(answer, gold),
-            }
-            same = answer.key if claim == "answer" else model
-            if same in found:
-                found[same]["models"].append(model)
-            else:
-                found[same] = row
-        rows += found.values()
+        texts = _by_model(source_row[responses_column])
+        answers = {model: find_answer(text, style) for model, text in texts.items()}
+        unanswered += sum(answer is None for answer in answers.values())
+        for said in _said(texts, answers, claim):
+            row = _row(source_row[question_column], said, gold)
+            rows.append(template.guarded(row, ("claim", "final_answer"), guard))
     if unanswered:
         logger.warning("%s: %d responses have no final answer.", name, unanswered)
     if not any(row["final_answer"] for row in rows):
@@ -102,6 +90,7 @@ def claims_from_comparisons(
     response_columns: tuple[str, str] = ("response_a", "response_b"),
     preferred: str | None = None,
     seed: int = 0,
+    guard: Guard = COMMON,
     **options: Any,
 ) -> Claims:
     """Claims "Response A is better than Response B" from pairs of responses, two for each pair: either way round.
@@ -116,6 +105,7 @@ def claims_from_comparisons(
         preferred: Where gold is, for metrics: one of the two columns, if it has the better response in every row; or
             a column that names one of the two, or says A or B (or 0 or 1) for the first or the second; or nothing.
         seed: Of the order, and as in `load_claims`.
+        guard: Of the model that will read the claims; by default of the common families.
         options: Further options of `load_claims`.
 
     Returns:
@@ -140,25 +130,51 @@ def claims_from_comparisons(
             raise ValueError(f"Row {i} of {name}: {error}.") from error
         both = [(first, second), (second, first)]
         rng.shuffle(both)
-        rows += [
-            {
+        for a, b in both:
+            row = {
                 "question": texts[question_column],
-                "response_a": _claim(texts[a], template),
-                "response_b": _claim(texts[b], template),
+                "response_a": texts[a],
+                "response_b": texts[b],
                 "pair": i,
                 "label": None if better is None else better == a,
             }
-            for a, b in both
-        ]
+            rows.append(template.guarded(row, ("response_a", "response_b"), guard))
     defaults = {"template": "comparison", "group_column": "pair", "group_rule": "antisymmetric"}
     claims = load_claims(rows, seed=seed, **defaults | {"gold_column": "label"} | options)
     return replace(claims, compares=("response_a", "response_b"), source=name)
 
 
-def _claim(text: str, template: Template) -> str:
-    """What a model wrote, as it may be shown in the template."""
-    words = opening_words(re.sub(r"\{\w+\}", "{}", template.text), "{}")
-    return quoted(Guard().disarm(text), words)
+@dataclass(frozen=True)
+class _Said:
+    """A claim about a question, the final answer in it, and the models that say so."""
+
+    claim: str
+    answer: Answer | None
+    models: list[str]
+
+
+def _said(
+    texts: Mapping[str, str], answers: Mapping[str, Answer | None], claim: Literal["answer", "response"]
+) -> list[_Said]:
+    """One for each response, or for each different answer."""
+    if claim == "response":
+        return [_Said(text, answers[model], [model]) for model, text in texts.items()]
+    found: dict[str, _Said] = {}
+    for model, answer in answers.items():
+        if answer is not None:
+            first = found.setdefault(answer.key, _Said(f"The answer is {one_line(answer.text)}.", answer, []))
+            first.models.append(model)
+    return list(found.values())
+
+
+def _row(question: Any, said: _Said, gold: Any) -> dict[str, Any]:
+    return {
+        "question": question,
+        "claim": said.claim,
+        "final_answer": None if said.answer is None else said.answer.text,
+        "models": said.models,
+        "label": None if gold is None else said.answer is not None and is_correct(said.answer, gold),
+    }
 
 
 def _by_model(responses: Any) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
@@ -15,7 +15,47 @@ from pst_rl.coherence.predictor import Context, Demo
 if TYPE_CHECKING:
     from transformers import DynamicCache
 
-    from pst_rl.coherence.language_model import LanguageModelPredictor
+
+class ContextReader(Protocol):
+    """What a `CachedContext` needs of its predictor (`LanguageModelPredictor` documents each).
+
+    Attributes:
+        n_labels: L, the number of label values.
+        batch_size: Targets of a row per forward pass at most.
+        start_ids: What every context begins with.
+        prompt_ids: For every item its tokens.
+        units, tokens: Read so far.
+    """
+
+    n_labels: int
+    batch_size: int
+    start_ids: list[int]
+    prompt_ids: list[list[int]]
+    units: int
+    tokens: int
+
+    def demo_ids(self, item: int, label: int) -> list[int]:
+        """Tokens of a demonstration."""
+        ...
+
+    def fitting(self, demos: Sequence[Demo], length: int) -> list[bool]:
+        """Which of these demonstrations are read after a context of `length` tokens."""
+        ...
+
+    def label_log_probs(self, logits: torch.Tensor) -> torch.Tensor:
+        """Scores from next-token logits; (rows, V) to (rows, L), on the CPU."""
+        ...
+
+    def read(
+        self,
+        cache: DynamicCache,
+        seen: torch.Tensor,
+        starts: Sequence[int],
+        segments: Sequence[tuple[int, list[int]]],
+        keep: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Feeds new tokens to the model, and the cache with them; logits (K, V), and `seen` with the new columns."""
+        ...
 
 
 class CachedContext(Context):
@@ -38,7 +78,7 @@ class CachedContext(Context):
 
     def __init__(
         self,
-        predictor: LanguageModelPredictor,
+        predictor: ContextReader,
         cache: DynamicCache,
         seen: torch.Tensor,
         lengths: Sequence[int],

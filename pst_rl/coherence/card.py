@@ -13,8 +13,9 @@ from huggingface_hub.utils import validate_repo_id
 
 from pst_rl.coherence.accuracy import accuracy
 from pst_rl.coherence.claims import Claims
-from pst_rl.coherence.export import most_coherent, write_text
+from pst_rl.coherence.export import most_coherent
 from pst_rl.coherence.labelling import Labelling, agreement
+from pst_rl.files import write_atomically
 from pst_rl.hub.cards import describe_data, hub_dataset, hub_model, link, markdown, tiny_name, without_secrets
 from pst_rl.peers.spec import PeerSpec
 
@@ -42,12 +43,12 @@ def write_card(
         source_datasets=[repo] if (repo := hub_dataset(claims.source)) else None,
         configs=[
             {"config_name": config, "data_files": path.name, **({"default": True} if config == "labels" else {})}
-            for config, path in {CONFIGS[name]: path for name, path in reversed(files.items())}.items()
+            for config, path in {CONFIGS[name]: files[name] for name in reversed(list(files))}.items()
         ],
     )
     path = Path(folder) / CARD
     text = without_secrets(_text(claims, labellings, model))
-    write_text(path, str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{text}\n")))
+    write_atomically(path, str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{text}\n")))
     return path
 
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
-from pst_rl.coherence.predictor import digest
+from pst_rl.files import json_digest
 
 
 @dataclass(frozen=True)
@@ -38,22 +38,22 @@ class Constraint(ABC):
         shown = ", ".join(f"{name}={value!r}" for name, value in values.items() if not callable(value))
         places, labels = range(len(self.items)), range(n_labels)
         allowed = [self.allows(p, a, q, b) for q in places for p in range(q) for a in labels for b in labels]
-        return f"{type(self).__name__}({shown}) {digest(allowed)}"
+        return f"{type(self).__name__}({shown}) {json_digest(allowed, 8)}"
 
     def violations(self, labels: Sequence[int | None]) -> list[tuple[int, int]]:
         """The pairs of items whose labels cannot both hold; `labels` are those of all items of the problem.
 
         Items without a label violate nothing. Labels that are wrong only all together count as one pair, the first.
         """
-        own = [labels[item] for item in self.items]
+        own = [(place, label) for place, item in enumerate(self.items) if (label := labels[item]) is not None]
         pairs = [
             (self.items[p], self.items[q])
-            for p in range(len(own))
-            for q in range(p + 1, len(own))
-            if own[p] is not None and own[q] is not None and not self.allows(p, own[p], q, own[q])
+            for k, (p, a) in enumerate(own)
+            for q, b in own[k + 1 :]
+            if not self.allows(p, a, q, b)
         ]
-        if not pairs and None not in own and not self.allows_all(own):
-            return [self.items[:2]]
+        if not pairs and len(own) == len(self.items) and not self.allows_all([label for _, label in own]):
+            return [(self.items[0], self.items[1])]
         return pairs
 
 

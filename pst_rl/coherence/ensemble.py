@@ -30,7 +30,7 @@ class Ensemble(Predictor):
         ((self.n_items, self.n_labels),) = shapes
 
     @property
-    def tokens(self) -> int:
+    def tokens(self) -> int:  # type: ignore[override]  # the members count; it has no count of its own to write to
         """Tokens that all members have read."""
         return sum(member.tokens for member in self.members)
 
@@ -42,6 +42,8 @@ class Ensemble(Predictor):
 
 
 class _Together(Context):
+    predictor: Ensemble
+
     def __init__(self, predictor: Ensemble, contexts: Sequence[Context]):
         self.predictor, self.contexts, self.rows = predictor, list(contexts), contexts[0].rows
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from pst_rl.coherence.claims import Claims
 from pst_rl.coherence.labelling import Labelling, agreement
+from pst_rl.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +69,7 @@ def preference_rows(claims: Claims, labelling: Labelling) -> list[dict[str, str]
         ValueError: As `check_formats` does.
     """
     check_formats(claims, ["preference"])
+    assert claims.question_column is not None  # `check_formats`
     members: dict[str, list[int]] = {}
     for i, group in enumerate(claims.groups):
         members.setdefault(group, []).append(i)
@@ -80,6 +81,7 @@ def preference_rows(claims: Claims, labelling: Labelling) -> list[dict[str, str]
             better, worse = claims.compares
             texts = [(claims.rows[i][better], claims.rows[i][worse]) for i in true] if len(true) == 1 else []
         else:
+            assert claims.claim_column is not None  # `check_formats`
             text = [row[claims.claim_column] for row in claims.rows]
             texts = [(text[i], text[j]) for i, j in product(true, rest)]
         question = claims.rows[items[0]][claims.question_column]
@@ -137,14 +139,14 @@ def write_labels(
         if name == "parquet":
             _write_parquet(path, content)
         else:
-            write_text(path, "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in content))
+            write_atomically(path, "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in content))
         files[name] = path
     return files
 
 
 def save_labelling(labelling: Labelling, path: Path) -> None:
     """Writes the labelling of one seed as JSON."""
-    write_text(path, json.dumps(asdict(labelling)) + "\n")
+    write_atomically(path, json.dumps(asdict(labelling)) + "\n")
 
 
 def load_labelling(path: Path) -> Labelling:
@@ -154,21 +156,7 @@ def load_labelling(path: Path) -> Labelling:
     return Labelling(**fields | {name: tuple(fields[name]) for name in ("labels", "changed_at")})
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a file that appears whole or not at all."""
-    _write(path, lambda beside: beside.write_text(text, encoding="utf-8"))
-
-
 def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     from datasets import Dataset
 
-    _write(path, lambda beside: Dataset.from_list(list(rows)).to_parquet(str(beside)))
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
-    write(beside)
-    with beside.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    write_atomically(path, lambda beside: Dataset.from_list(list(rows)).to_parquet(str(beside)))

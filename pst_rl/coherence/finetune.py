@@ -7,12 +7,19 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pst_rl.coherence.predictor import Demo
+from pst_rl.coherence.predictor import Demo, Predictor
 
 if TYPE_CHECKING:
     from peft import PeftConfig
 
     from pst_rl.coherence.language_model import LanguageModelPredictor
+
+_QUIET: dict[str, Any] = {
+    "save_strategy": "no",
+    "report_to": "none",
+    "disable_tqdm": True,
+    "logging_strategy": "no",
+}
 
 TRAINING: dict[str, Any] = {
     "learning_rate": 1e-4,
@@ -24,7 +31,7 @@ TRAINING: dict[str, Any] = {
 
 
 def fine_tuned(
-    predictor: LanguageModelPredictor,
+    predictor: Predictor,
     demos: Sequence[Demo],
     training: Mapping[str, Any] | None = None,
     peft_config: PeftConfig | None = None,
@@ -47,12 +54,16 @@ def fine_tuned(
         A predictor whose `tokens` starts with those trained on: examples times epochs.
 
     Raises:
-        ValueError: No demonstrations.
+        ValueError: No demonstrations, or a predictor that is no language model.
     """
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
     from trl import SFTConfig, SFTTrainer
 
+    from pst_rl.coherence.language_model import LanguageModelPredictor
+
+    if not isinstance(predictor, LanguageModelPredictor):
+        raise ValueError(f"Only a language model can be fine-tuned, not a {type(predictor).__name__}.")
     if not demos:
         raise ValueError("There is nothing to fine-tune on: no item has a label.")
     rows = []
@@ -60,8 +71,7 @@ def fine_tuned(
         prompt, word = predictor.start_ids + predictor.prompt_ids[item], predictor.words.ids[label]
         rows.append({"input_ids": prompt + word, "completion_mask": [0] * len(prompt) + [1] * len(word)})
     with tempfile.TemporaryDirectory() as folder:
-        fixed = {"save_strategy": "no", "report_to": "none", "disable_tqdm": True, "logging_strategy": "no"}
-        args = SFTConfig(folder, seed=seed, bf16=False, **fixed | TRAINING | dict(training or {}))
+        args = SFTConfig(folder, seed=seed, bf16=False, **_QUIET | TRAINING | dict(training or {}))
         trainer = SFTTrainer(
             copy.deepcopy(predictor.model),
             args,
@@ -71,6 +81,7 @@ def fine_tuned(
         )
         trainer.pop_callback(PrinterCallback)  # prints a line at the end of every fine-tuning
         trainer.train()
-        trained = predictor.with_model(trainer.model.eval())
-    trained.tokens = round(sum(len(row["input_ids"]) for row in rows) * trainer.state.epoch)
+        model: Any = trainer.model  # TRL's own type has `None` and any module in it
+        trained = predictor.with_model(model.eval())
+    trained.tokens = round(sum(len(row["input_ids"]) for row in rows) * (trainer.state.epoch or 0))
     return trained

@@ -1,9 +1,20 @@
-"""Groups of claims: how they are named, and the rules that hold within them."""
+"""Groups of claims: how they are named, and the rules that hold within them.
+
+| rule | labels of a group |
+|---|---|
+| `one_answer` | equal answers have equal labels, different ones are not both true |
+| `at_most_one`, `exactly_one` | so many are true |
+| `all_equal` | all the same |
+| `antisymmetric` | the two of a pair differ |
+
+A group of one has no rule. Source: the rules are ICM's (arXiv 2506.10139), but for `exactly_one`. That groups are the
+question's by default, and how claims are normalised, is our choice.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any, Literal
 
@@ -21,7 +32,7 @@ INPUTS_ONLY = (
 class InputRow(Mapping):
     """A row without its label columns; asking for one of those is refused, with the reason."""
 
-    def __init__(self, row: Mapping[str, Any], apart: set[str]):
+    def __init__(self, row: Mapping[str, Any], apart: Collection[str]):
         self._row, self._apart = row, apart
 
     def __getitem__(self, column: str) -> Any:
@@ -78,13 +89,14 @@ def constraints_of_groups(
     for i, group in enumerate(groups):
         if rule != "one_answer" or answers[i] is not None:
             members.setdefault(group, []).append(i)
+    value = -1 if true is None else true  # of a rule that asks for none
     found: dict[str, Constraint] = {}
     for group, items in members.items():
         if len(items) < 2:
             continue
         if rule == "antisymmetric" and len(items) != 2:
             raise ValueError(f"The group {group!r} has {len(items)} rows, but an antisymmetric pair has two.")
-        found[group] = _constraint(rule, tuple(items), answers, true)
+        found[group] = _constraint(rule, tuple(items), answers, value)
     return found
 
 
@@ -95,16 +107,14 @@ def refuse_contradictions(
     labels = [clamped.get(i) for i in range(n_items)]
     for group, constraint in constraints.items():
         if constraint.violations(labels):
-            shown = {i: names[labels[i]] for i in constraint.items if labels[i] is not None}
+            shown = {i: names[clamped[i]] for i in constraint.items if i in clamped}
             raise ValueError(
                 f"The clamped labels of the group {group!r} contradict its rule: {shown} by item. Clamp fewer, "
                 "correct them, or choose another group_rule."
             )
 
 
-def _constraint(
-    rule: GroupRule, items: tuple[int, ...], answers: Sequence[str | None], true: int | None
-) -> Constraint:
+def _constraint(rule: GroupRule, items: tuple[int, ...], answers: Sequence[str | None], true: int) -> Constraint:
     match rule:
         case "one_answer":
             return OneAnswer(items, answers=tuple(answers[i] for i in items), value=true)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pst_rl.coherence.templates import Spare
+from pst_rl.peers.reader import plain_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -83,5 +84,5 @@ class LabelWords:
 
 def continuation(tokenizer: PreTrainedTokenizerBase, text: str, more: str) -> list[int]:
     """Token ids of `more` as it follows `text`; by itself where the two would share a token."""
-    head, whole, alone = tokenizer([text, text + more, more], add_special_tokens=False)["input_ids"]
-    return list(whole[len(head) :] if whole[: len(head)] == head else alone)
+    head, whole, alone = plain_ids(tokenizer, [text, text + more, more])
+    return whole[len(head) :] if whole[: len(head)] == head else alone

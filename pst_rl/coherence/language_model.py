@@ -15,7 +15,9 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from pst_rl.coherence.cached_context import CachedContext
 from pst_rl.coherence.label_words import LabelWords, continuation
-from pst_rl.coherence.predictor import Context, Demo, Predictor, digest
+from pst_rl.coherence.predictor import Context, Demo, Predictor
+from pst_rl.files import json_digest
+from pst_rl.peers.reader import plain_ids, start_ids
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -45,7 +47,8 @@ class LanguageModelPredictor(Predictor):
         model: Any causal language model with an attention cache: float, 4-bit, with a LoRA. Rows of a context are told
             apart by a mask, so its attention must be "sdpa" (the default) or "eager".
         tokenizer: The model's.
-        prompts: For every item the text up to, and without, its label: "... I think this claim is".
+        prompts: For every item the text up to, and without, its label: "... I think this claim is". They are read as
+            they are: what a model wrote is in them as `Template.guarded` has left it.
         label_words: For each of the L labels its words, the first of which is written in demonstrations:
             `((" False", " false"), (" True", " true"))`.
         separator: Text between demonstrations.
@@ -98,11 +101,11 @@ class LanguageModelPredictor(Predictor):
         self.model, self.batch_size, self.normalise, self.calibrate = model, batch_size, normalise, calibrate
         self.words = LabelWords(tokenizer, label_words, after=prompts[0])
         self.n_items, self.n_labels = len(prompts), len(self.words)
-        self.start_ids = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-        self.prompt_ids: list[list[int]] = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
+        self.start_ids = start_ids(tokenizer)
+        self.prompt_ids = plain_ids(tokenizer, prompts)
         self.dropped = 0
         self._separator_ids = continuation(tokenizer, prompts[0] + self.words.words[0][0], separator)
-        self._content_free = tokenizer(list(content_free), add_special_tokens=False)["input_ids"] if calibrate else []
+        self._content_free = plain_ids(tokenizer, content_free) if calibrate else []
         self.max_tokens = _longest(model, max_tokens)
         for name, texts in (("Item", self.prompt_ids), ("Content-free prompt", self._content_free)):
             for index, ids in enumerate(texts):
@@ -122,8 +125,8 @@ class LanguageModelPredictor(Predictor):
             if weight.device.type != "meta"  # offloaded
         ]
         return super().identity() | {
-            "model": f"{name} ({digest(weights)})",
-            "prompts": digest([self.start_ids, self.prompt_ids, self._content_free]),
+            "model": f"{name} ({json_digest(weights, 8)})",
+            "prompts": json_digest([self.start_ids, self.prompt_ids, self._content_free], 8),
             "label_words": self.words.words,
             "separator": self._separator_ids,
             "max_tokens": self.max_tokens,

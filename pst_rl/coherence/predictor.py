@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,11 +12,6 @@ if TYPE_CHECKING:
 
 Demo = tuple[int, int]
 """A demonstration: an item and its label, both as indices."""
-
-
-def digest(content: Any) -> str:
-    """Eight hexadecimal digits of the SHA-256 of what JSON can write."""
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]
 
 
 class Predictor(ABC):

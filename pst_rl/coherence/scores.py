@@ -17,6 +17,11 @@ Labels = Sequence[int | None]
 Blocks = Sequence[Sequence[int]]
 
 
+def demos_of(blocks: Blocks, labels: Labels) -> list[Demo]:
+    """The labelled items of these blocks with their labels, in order."""
+    return [(item, label) for block in blocks for item in block if (label := labels[item]) is not None]
+
+
 def leave_one_out(predictor: Predictor, labels: Labels, blocks: Blocks, *, leaf_batch: int = 16) -> torch.Tensor:
     """log p(l | x_i, all labelled items outside i's block) for every i, in divide-and-conquer order; (n, L), nats.
 
@@ -42,7 +47,7 @@ def leave_one_out(predictor: Predictor, labels: Labels, blocks: Blocks, *, leaf_
             breadth_first(context, [part])
             return
         for kept, shown in _halves(part):
-            with context.extended([_demos(shown, labels)]) as deeper:
+            with context.extended([demos_of(shown, labels)]) as deeper:
                 depth_first(deeper, kept)
 
     def breadth_first(context: Context, parts: Sequence[Blocks]) -> None:
@@ -51,7 +56,7 @@ def leave_one_out(predictor: Predictor, labels: Labels, blocks: Blocks, *, leaf_
             scores[[i for row in items for i in row]] = context.score(items)
             return
         children = [
-            (row, kept, _demos(shown, labels))
+            (row, kept, demos_of(shown, labels))
             for row, part in enumerate(parts)
             for kept, shown in (_halves(part) if len(part) > 1 else [(part, [])])
         ]
@@ -87,7 +92,7 @@ def sweep(
                 labels[item] = label
             return
         for kept, shown in _halves(part):
-            with context.extended([_demos(shown, labels)]) as deeper:
+            with context.extended([demos_of(shown, labels)]) as deeper:
                 depth_first(deeper, kept)
 
     if blocks:
@@ -99,7 +104,7 @@ def contexts_of(blocks: Blocks, labels: Labels) -> dict[int, list[Demo]]:
     if len(blocks) == 1:
         return {item: [] for item in blocks[0]}
     return {
-        item: _demos(shown, labels) + rest
+        item: demos_of(shown, labels) + rest
         for kept, shown in _halves(blocks)
         for item, rest in contexts_of(kept, labels).items()
     }
@@ -119,7 +124,7 @@ def score_given(predictor: Predictor, labels: Labels, shown: Sequence[int], item
 
     One shared context, all items in one batch: what block updates and zero-shot labels (`shown` empty) use.
     """
-    with predictor.open().extended([_demos([shown], labels)]) as context:
+    with predictor.open().extended([demos_of([shown], labels)]) as context:
         return context.score([list(items)])
 
 
@@ -148,7 +153,7 @@ def coherence(predictor: Predictor, labels: Labels, orders: Sequence[Sequence[in
     """
     found = []
     for order in orders:
-        demos = _demos([order], labels)
+        demos = demos_of([order], labels)
         scores = predictor.open().chain(demos)
         found.append(float(scores[torch.arange(len(demos)), [label for _, label in demos]].sum()))
     return Coherence(tuple(found))
@@ -158,7 +163,3 @@ def _halves(blocks: Blocks) -> list[tuple[Blocks, Blocks]]:
     """(kept, shown) for both halves."""
     middle = len(blocks) // 2
     return [(blocks[:middle], blocks[middle:]), (blocks[middle:], blocks[:middle])]
-
-
-def _demos(blocks: Blocks, labels: Labels) -> list[Demo]:
-    return [(item, label) for block in blocks for item in block if (label := labels[item]) is not None]

@@ -10,8 +10,9 @@ from typing import Any
 
 from pst_rl.coherence.accuracy import accuracy
 from pst_rl.coherence.claims import Claims
-from pst_rl.coherence.export import most_coherent, write_text
+from pst_rl.coherence.export import most_coherent
 from pst_rl.coherence.labelling import Labelling, agreement
+from pst_rl.files import write_atomically
 
 FILE = "summary.json"
 
@@ -21,7 +22,6 @@ def write_summary(claims: Claims, labellings: Sequence[Labelling], folder: str |
 
     Coherence is in nats, cost in units and tokens, accuracies and agreement are shares; unknown ones are `null`.
     """
-    path = Path(folder) / FILE
     content = {
         "method": labellings[0].method,
         "items": len(claims),
@@ -31,8 +31,7 @@ def write_summary(claims: Claims, labellings: Sequence[Labelling], folder: str |
         "agreement": fmean(agreement(labellings)) if len(labellings) > 1 else None,
         "seeds": [_numbers(claims, labelling) for labelling in labellings],
     }
-    write_text(path, json.dumps(content, indent=2) + "\n")
-    return path
+    return write_atomically(Path(folder) / FILE, json.dumps(content, indent=2) + "\n")
 
 
 def summarise(claims: Claims, labellings: Sequence[Labelling]) -> list[str]:

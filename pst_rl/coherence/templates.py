@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
 from typing import Any
+
+from pst_rl.peers.foreign_text import COMMON, Guard, opening_words, quoted
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -93,6 +96,25 @@ class Template:
                 f"{', '.join(f'{{{name}}}' for name in columns)}."
             )
 
+    def guarded(self, values: Mapping[str, Any], foreign: Sequence[str], guard: Guard = COMMON) -> dict[str, Any]:
+        """The values of one item, of which a model wrote those named `foreign`, as they may be rendered.
+
+        Nothing that a model wrote makes a control token, alone or with the words around it, and none of its lines
+        opens like a line of the template (`pst_rl.peers.foreign_text`).
+
+        Args:
+            guard: Of the model that will read the prompt; by default of the common families.
+        """
+        foreign = [name for name in foreign if values[name] is not None]
+        around = {name: str(values.get(name, "")) for name in self.placeholders}
+
+        def write(texts: Sequence[str]) -> str:
+            return self.text.format_map(around | {n: t.strip() for n, t in zip(foreign, texts, strict=True)})
+
+        texts = guard.fill(write, [values[name] for name in foreign])
+        openings = opening_words(re.sub(r"\{\w+\}", "{}", self.text), "{}")
+        return {**values, **{n: quoted(text, openings) for n, text in zip(foreign, texts, strict=True)}}
+
     def render(self, values: Mapping[str, Any]) -> str:
         """The prompt of one item.
 
@@ -136,11 +158,10 @@ def find_template(
         template = TEMPLATES[template] if template in TEMPLATES else Template(template)
     if label_names is None and label_words is None:
         return template
-    return Template(
-        template.text,
-        tuple(template.label_names if label_names is None else label_names),
-        tuple(label_words or (() if label_names is not None else template.label_words)),
-    )
+    words = tuple(map(_variants, label_words)) if label_words else ()
+    if not words and label_names is None:
+        words = template.label_words
+    return Template(template.text, tuple(template.label_names if label_names is None else label_names), words)
 
 
 def choices_of(value: Any) -> list[str] | None:

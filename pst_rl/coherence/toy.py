@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from pst_rl.coherence.predictor import Context, Demo, Predictor, digest
+from pst_rl.coherence.predictor import Context, Demo, Predictor
+from pst_rl.files import json_digest
 
 Counts = tuple[int, ...]
 
@@ -62,7 +63,7 @@ class ConceptMixture(Predictor):
 
     def identity(self) -> dict[str, Any]:
         concepts = [self.concepts, self.prior, self.agree, self.disagree]
-        return super().identity() | {"concepts": digest(concepts)}
+        return super().identity() | {"concepts": json_digest(concepts, 8)}
 
     def open(self) -> Context:
         return _Counts(self, [(0,) * (len(self.prior) + 1)])
@@ -105,6 +106,8 @@ def _log_beta(a: float, b: float) -> float:
 
 
 class _Counts(Context):
+    predictor: ConceptMixture
+
     def __init__(self, predictor: ConceptMixture, counts: Sequence[Counts]):
         self.predictor, self.counts, self.rows = predictor, list(counts), len(counts)
 

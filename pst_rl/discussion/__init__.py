@@ -1,5 +1,5 @@
 """Further rollouts that a scheme declares: views (before the aggregate) and discussions (after it)."""
 
-from pst_rl.discussion.base import Discussion, RolloutContext, View, checked
+from pst_rl.discussion.base import Discussion, RolloutContext, View, check_discussion, with_discussion, with_views
 
-__all__ = ["Discussion", "RolloutContext", "View", "checked"]
+__all__ = ["Discussion", "RolloutContext", "View", "check_discussion", "with_discussion", "with_views"]

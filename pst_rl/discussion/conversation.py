@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
-from pst_rl.peers.foreign_text import opening_words, quoted
+from pst_rl.peers.prompts import foreign_prompt, show_peers
 from pst_rl.records import Rollout, Turn
 
 if TYPE_CHECKING:
@@ -84,9 +84,8 @@ class Hearing:
 
     def _words(self, learner: PeerTrainer, template: str, remark: str) -> str:
         """A template with the remark as the learner may hear it (`pst_rl.peers.foreign_text`)."""
-        remark = quoted(remark, opening_words(template, "{remark}"))
-        (heard,) = learner.format.guard.fill(lambda texts: template.replace("{remark}", texts[0]), [remark])
-        return template.replace("{remark}", heard)
+        template = template.replace("{remark}", "{text}")
+        return foreign_prompt(learner.format, lambda prompt, texts: show_peers(prompt, texts, template), "", [remark])
 
 
 def exchange(remarks: Remarks, questions: list[int], rng: Random) -> Remarks:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 from accelerate.utils import gather_object
 
@@ -15,19 +14,41 @@ from pst_rl.discussion.saie import SAIERollout, Session
 from pst_rl.discussion.stances import StancePolicy, make_stance, needs_target
 from pst_rl.peers.prompts import Prompt
 from pst_rl.records import Response, Rollout
+from pst_rl.stages.evaluation import evaluating
 from pst_rl.stages.rollout import roll_out
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
     from datasets import Dataset
 
+    from pst_rl.config import PSTConfig
+    from pst_rl.discussion.base import Discussion
     from pst_rl.peers.peer_trainer import PeerTrainer
-    from pst_rl.trainer import PSTTrainer
+    from pst_rl.stages.rollout import RolloutRequest
 
 ALONE, SELF = "alone", "self"
 
 
+class PeerHolder(Protocol):
+    """What is read of a `PSTTrainer`, trained or not: its peers and the run's settings."""
+
+    args: PSTConfig
+    accelerator: Accelerator
+    discussion: Discussion | None
+    peers: dict[str, PeerTrainer]
+
+    @property
+    def trained(self) -> Mapping[str, PeerTrainer]:
+        """The peers that are updated, by name."""
+        ...
+
+    def rollout_request(self, prompts: list[Prompt], greedy: bool = False) -> RolloutRequest:
+        """The rollout stage's input for these prompts."""
+        ...
+
+
 def discuss(
-    trainer: PSTTrainer,
+    trainer: PeerHolder,
     questions: Sequence[Prompt],
     learner: str,
     partner: str = SELF,
@@ -41,7 +62,7 @@ def discuss(
     known here, so the stance cannot depend on one: by default the remark takes no side (our choice).
 
     Args:
-        trainer: Holds the peers and the run's settings.
+        trainer: A `PSTTrainer`; it holds the peers and the run's settings.
         questions: Messages, or text, which becomes a user message.
         learner: The peer that answers, and answers again.
         partner: Another peer (collaborative discussion), or `"self"` (self-discussion).
@@ -87,7 +108,7 @@ class DiscussionResults:
 
 
 def measure_discussion(
-    trainer: PSTTrainer,
+    trainer: PeerHolder,
     dataset: Dataset,
     learners: Sequence[str] | None = None,
     turns: int = 1,
@@ -99,7 +120,7 @@ def measure_discussion(
     Greedy throughout; the first answers are the same in all settings. Labels only score.
 
     Args:
-        trainer: Holds the peers, trained or not.
+        trainer: A `PSTTrainer`; it holds the peers, trained or not.
         dataset: Questions with a label column.
         learners: Peers to measure; default those that are trained.
         turns, stance, rollout: As in [`discuss`].
@@ -126,7 +147,7 @@ def measure_discussion(
 
 
 def _held(
-    trainer: PSTTrainer,
+    trainer: PeerHolder,
     prompts: list[Prompt],
     learner: str,
     partners: list[str],
@@ -149,7 +170,7 @@ def _held(
     mine = sorted(range(rank, len(prompts), world), key=lambda q: len(str(prompts[q])))
     size = trainer.args.per_device_eval_batch_size
     local: list[tuple[str, int, Response]] = []
-    with _evaluating(trainer.engines):
+    with evaluating(trainer.peers.values()):
         for start in range(0, len(mine), size):
             chunk = mine[start : start + size]
             request = trainer.rollout_request([prompts[q] for q in chunk], greedy=True)
@@ -163,7 +184,7 @@ def _held(
     return {partner: [found[partner, q] for q in range(len(prompts))] for partner in partners}
 
 
-def _find(trainer: PSTTrainer, learner: str, partners: list[str]) -> dict[str, PeerTrainer]:
+def _find(trainer: PeerHolder, learner: str, partners: list[str]) -> dict[str, PeerTrainer]:
     """The partners' engines, by the name they were asked for."""
     for name in (learner, *partners):
         if name != SELF and name not in trainer.peers:
@@ -174,16 +195,3 @@ def _find(trainer: PSTTrainer, learner: str, partners: list[str]) -> dict[str, P
 def _response(first: Rollout, held: Rollout, row: int) -> Response:
     length = len(first.completion_ids[row])
     return Response(first.texts[row], first.answers[row], first.finished[row], length, turns=held.turns[row])
-
-
-@contextmanager
-def _evaluating(engines: Sequence[Any]) -> Iterator[None]:
-    """All peers in evaluation mode; afterwards in the mode they were in."""
-    modes = [engine.model.training for engine in engines]
-    for engine in engines:
-        engine.model.eval()
-    try:
-        yield
-    finally:
-        for engine, mode in zip(engines, modes, strict=True):
-            engine.model.train(mode)

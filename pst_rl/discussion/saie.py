@@ -136,24 +136,24 @@ class SAIERollout:
         Raises:
             ValueError: There is no peer of the partner's name.
         """
-        group, chains = context.group, context.group.shape[2]
+        group, local = context.group, context.local
         if group.step < self.warmup_steps:
             return context.rollouts
         seed = str(group.rng.random())
-        places = range(context.offset, context.offset + len(context.rows))
+        questions = [q for q, _ in local.cells]
         rollouts = []
         for p, (learner, rollout) in enumerate(zip(context.engines, context.rollouts, strict=True)):
             if learner.spec.trainable:
-                targets = [group.targets[p][row // chains][row % chains] for row in places]
+                targets = local.take(group.targets[p])
                 partner = context.engines[self.partner_of(p, group.peers, Random(f"{seed}/{p}"))]
-                questions = [row // chains for row in places]
-                rollout = self.hold(
-                    Session(learner, partner, context.request, rollout, targets, questions, f"{seed}/{p}", places)
+                session = Session(
+                    learner, partner, context.request, rollout, targets, questions, f"{seed}/{p}", local.places
                 )
+                rollout = self.hold(session)
             rollouts.append(rollout)
         return rollouts
 
-    def check_partner(self, peers: tuple[str, ...]) -> None:
+    def check(self, peers: Sequence[str]) -> None:
         """Refuses the name of a partner that is not among the peers.
 
         Raises:
@@ -173,7 +173,7 @@ class SAIERollout:
             return learner
         if self.partner == "random":
             return rng.choice([p for p in range(len(peers)) if p != learner])
-        self.check_partner(peers)
+        self.check(peers)
         return peers.index(self.partner)
 
     def hold(self, session: Session) -> Rollout:

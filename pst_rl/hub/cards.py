@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,16 +16,18 @@ from peft import LoraConfig, PeftModel
 from pst_rl.aggregation import AGGREGATORS
 from pst_rl.aggregation.votes import Majority
 from pst_rl.data import FILE_FORMATS, PRESETS
-from pst_rl.report import markdown_table
+from pst_rl.report import RunResults, markdown_table, pipe_table
 from pst_rl.rewards import provider_name
 from pst_rl.stages.pmi import PMIWeights
-from pst_rl.stages.weighting import Unweighted
+from pst_rl.stages.weighting import Unweighted, Weighting
 from pst_rl.tiny import TINY_PEERS
 
 if TYPE_CHECKING:
+    from pst_rl.aggregation import Aggregator
+    from pst_rl.config import PSTConfig
     from pst_rl.peers.peer_trainer import PeerTrainer
     from pst_rl.peers.spec import PeerSpec
-    from pst_rl.trainer import PSTTrainer
+    from pst_rl.stages.reward_mix import RewardMix
 
 HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}")
 # All folders before the last part of an absolute path, or of one from the home folder; not of a URL or a fraction.
@@ -35,20 +37,48 @@ _FOLDERS = re.compile(
 HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 
 
-def write_peer_card(trainer: PSTTrainer, name: str, folder: Path) -> None:
+@dataclass(frozen=True)
+class CardRun:
+    """What the cards say a run was.
+
+    Attributes:
+        peers, specs: All peers, by name.
+        args: The run's settings.
+        aggregator, mix: The scheme; `mix` names all reward providers.
+        updated: Names of the peers whose update step runs.
+        questions: Number of training questions.
+        step: Optimizer steps done.
+        results: The measured table, once there is one.
+        dataset: What was trained on: as pushed with, or as measured on.
+    """
+
+    peers: Mapping[str, PeerTrainer]
+    specs: Mapping[str, PeerSpec]
+    args: PSTConfig
+    aggregator: Aggregator
+    mix: RewardMix
+    weighting: Weighting
+    updated: Collection[str]
+    questions: int
+    step: int
+    results: RunResults | None
+    dataset: str | None
+
+
+def write_peer_card(run: CardRun, name: str, folder: Path) -> None:
     """Writes the model card of one peer, `README.md`, into a folder.
 
     TRL drafts it in the peer's output folder. Added are who the other peers were, the scheme and its settings and, if
-    `trainer.results` is set, the measured table. Folders of this machine are never named.
+    there are results, the measured table. Folders of this machine are never named.
     """
-    peer, spec = trainer.peers[name], trainer.specs[name]
+    peer, spec = run.peers[name], run.specs[name]
     title = peer.args.hub_model_id.split("/")[-1]
-    supervised = trainer.args.supervised
+    supervised = run.args.supervised
     draft = Path(peer.args.output_dir) / "README.md"
     draft.parent.mkdir(parents=True, exist_ok=True)
     peer.create_model_card(
         model_name=title,
-        dataset_name=hub_dataset(data_name(trainer)),
+        dataset_name=hub_dataset(run.dataset),
         tags=["supervised"] if supervised else [],
     )
     card = ModelCard.load(draft)
@@ -63,9 +93,9 @@ def write_peer_card(trainer: PSTTrainer, name: str, folder: Path) -> None:
     if hub_model(spec) is None:
         card.data.base_model = None
         text = re.sub(r"version of \[.*?\]\(.*?\)", f"version of {describe_base(peer, spec)}", text, count=1)
-    text = insert_before(text, "## Quick start", summary(trainer, name))
-    text = insert_before(text, "### Framework versions", details(trainer, name))
-    card.text = without_secrets(text, trainer.args.hub_token)
+    text = insert_before(text, "## Quick start", summary(run, name))
+    text = insert_before(text, "### Framework versions", details(run, name))
+    card.text = without_secrets(text, run.args.hub_token)
     for path in {draft, folder / "README.md"}:
         card.save(path)
 
@@ -79,34 +109,34 @@ def insert_before(text: str, heading: str, addition: str) -> str:
 # ---- paragraphs and tables ----
 
 
-def summary(trainer: PSTTrainer, name: str) -> str:
+def summary(run: CardRun, name: str) -> str:
     """What happened, in two sentences; a supervised run says so here."""
-    others = [f"`{other}`" for other in trainer.peers if other != name]
+    others = [f"`{other}`" for other in run.peers if other != name]
     company = f"together with {' and '.join(others)}" if others else "alone"
-    if trainer.args.supervised:
+    if run.args.supervised:
         labels = "**The run was supervised:** gold answers of the training questions were read."
     else:
         labels = "No label of the training questions was read."
     return f"It was trained by pst-rl as `{name}`, {company}. {labels}"
 
 
-def details(trainer: PSTTrainer, name: str) -> str:
+def details(run: CardRun, name: str) -> str:
     """The peers, the scheme with its settings, and the measured table."""
-    peers = [(f"`{n}`{' (this model)' * (n == name)}", *peer_row(trainer, n)) for n in trainer.peers]
+    peers = [(f"`{n}`{' (this model)' * (n == name)}", *peer_row(run, n)) for n in run.peers]
     parts = [
         "### Peers",
         markdown(("Peer", "Base model", "Updated", "Repository"), peers),
         "### Scheme and settings",
-        markdown(("Setting", "Value"), settings(trainer, name)),
+        markdown(("Setting", "Value"), settings(run, name)),
     ]
-    if trainer.results is not None:
-        results = replace(trainer.results, dataset=describe_data(trainer.results.dataset))
+    if run.results is not None:
+        results = replace(run.results, dataset=describe_data(run.results.dataset))
         parts += ["### Results", markdown_table(results)]
-    if any(tiny_name(spec) for spec in trainer.specs.values()):
+    if any(tiny_name(spec) for spec in run.specs.values()):
         parts.append(
             "The tiny peers of pst-rl are a constructed test bed: a gain here is no evidence about larger models."
         )
-    peer, spec = trainer.peers[name], trainer.specs[name]
+    peer, spec = run.peers[name], run.specs[name]
     if isinstance(peer.model, PeftModel) and hub_model(spec) is None:
         parts.append(
             "This repository holds an adapter whose base model was a folder on the machine it was trained on, and "
@@ -116,12 +146,12 @@ def details(trainer: PSTTrainer, name: str) -> str:
     return "\n\n".join(parts)
 
 
-def peer_row(trainer: PSTTrainer, name: str) -> tuple[str, str, str]:
+def peer_row(run: CardRun, name: str) -> tuple[str, str, str]:
     """Base model, what of it was updated, and the repository of one peer."""
-    peer, spec = trainer.peers[name], trainer.specs[name]
+    peer, spec = run.peers[name], run.specs[name]
     if not spec.trainable:
         updated = "no, frozen"
-    elif name not in trainer.updated():
+    elif name not in run.updated:
         updated = "no, the last peer"
     elif isinstance(peer.model, PeftModel):
         config = peer.model.active_peft_config
@@ -132,19 +162,19 @@ def peer_row(trainer: PSTTrainer, name: str) -> tuple[str, str, str]:
     return describe_base(peer, spec), updated, link(peer.hub_model_id) if peer.hub_model_id else "-"
 
 
-def settings(trainer: PSTTrainer, name: str) -> Iterable[tuple[str, str]]:
+def settings(run: CardRun, name: str) -> Iterable[tuple[str, str]]:
     """What one would need to know to run it again, as (setting, value)."""
-    args, spec = trainer.args, trainer.specs[name]
-    data = data_name(trainer)
-    questions = str(len(trainer.train_dataset)) + (f" of {describe_data(data)}" if data else "")
+    args, spec = run.args, run.specs[name]
+    data = run.dataset
+    questions = str(run.questions) + (f" of {describe_data(data)}" if data else "")
     yield "Training questions", questions + (", with gold answers" if args.supervised else ", unlabelled")
     if args.context == "sequential":
         yield "Answers", f"sequential, {args.order} order; later peers read the {args.peer_context} of earlier ones"
     else:
         yield "Answers", "independent of each other"
-    yield "Aggregator", describe_aggregator(trainer)
-    yield "Rewards", ", ".join(n + " (only monitored)" * (n not in trainer.mix.trained) for n in trainer.providers)
-    yield "Reward weights", ", ".join(f"{n} {w:g}" for n, w in trainer.mix.weights.items() if w != 0.0)
+    yield "Aggregator", describe_aggregator(run)
+    yield "Rewards", ", ".join(n + " (only monitored)" * (n not in run.mix.trained) for n in run.mix.weights)
+    yield "Reward weights", ", ".join(f"{n} {w:g}" for n, w in run.mix.weights.items() if w != 0.0)
     for label, options in (
         ("Aggregator options", args.aggregator_options),
         ("Reward options", args.reward_options),
@@ -154,26 +184,25 @@ def settings(trainer: PSTTrainer, name: str) -> Iterable[tuple[str, str]]:
             yield label, f"`{json.dumps(options)}`"
     yield "Objective", args.objective
     yield "Loss", f"{args.loss_type}, beta {args.beta:g}"
-    yield "PMI weights", describe_pmi(trainer)
+    yield "PMI weights", describe_pmi(run.weighting)
     group = f"{args.num_generations} for each question and peer, {args.generation_batch_size // args.num_generations}"
     yield "Samples", f"{group} questions at a time, temperature {args.temperature:g}, top_p {args.top_p:g}"
     yield "Completion length", f"at most {args.max_completion_length} tokens"
-    yield "Optimizer steps", str(trainer.state.global_step)
+    yield "Optimizer steps", str(run.step)
     rate = args.learning_rate if spec.learning_rate is None else spec.learning_rate
     yield "Learning rate", f"{rate:g}, {args.lr_scheduler_type.value} schedule"
     yield "Seed", str(args.seed)
 
 
-def describe_aggregator(trainer: PSTTrainer) -> str:
+def describe_aggregator(run: CardRun) -> str:
     """Its name in `AGGREGATORS`, or its class."""
-    aggregator = trainer.aggregator
+    aggregator = run.aggregator
     name = {kind: key for key, kind in AGGREGATORS.items()}.get(type(aggregator), type(aggregator).__name__)
     return f"{name}, quorum {aggregator.quorum:g}" if isinstance(aggregator, Majority) else name
 
 
-def describe_pmi(trainer: PSTTrainer) -> str:
+def describe_pmi(weighting: Weighting) -> str:
     """The options of the weights, in the words of the configuration."""
-    weighting = trainer.weighting
     if not isinstance(weighting, PMIWeights):
         return "off" if isinstance(weighting, Unweighted) else f"replaced by {provider_name(weighting)}"
     switches = ("direction", "scorer", "target", "conditioning", "marginal", "reduction")
@@ -184,8 +213,7 @@ def describe_pmi(trainer: PSTTrainer) -> str:
 
 def markdown(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     """A table; a bar inside a cell is escaped."""
-    lines = [header, ("---",) * len(header), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(pipe_table(header, rows))
 
 
 # ---- names, never paths ----
@@ -203,6 +231,7 @@ def without_secrets(text: str, token: str | None = None) -> str:
 
 
 def link(repo: str) -> str:
+    """A Markdown link to a repository on the Hub."""
     return f"[{repo}](https://huggingface.co/{repo})"
 
 
@@ -230,13 +259,6 @@ def describe_base(peer: PeerTrainer, spec: PeerSpec) -> str:
     if (tiny := tiny_name(spec)) is not None:
         return f"the pst-rl tiny peer ({tiny})"
     return f"a local {peer.model.config.model_type} model"
-
-
-def data_name(trainer: PSTTrainer) -> str | None:
-    """What was trained on: as pushed with, or as measured on."""
-    if trainer.dataset_name is None and trainer.results is not None:
-        return trainer.results.dataset
-    return trainer.dataset_name
 
 
 def hub_dataset(source: str | None) -> str | None:

@@ -10,12 +10,13 @@ from pathlib import Path
 from huggingface_hub import HfApi, ModelCard, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from jinja2.exceptions import TemplateError
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig
 
 from pst_rl.loop.identity import weights_fingerprint
-from pst_rl.memory.model_shape import ModelShape, base_of
+from pst_rl.memory.model_shape import ModelShape
 from pst_rl.peers.prompts import PromptFormat
-from pst_rl.peers.spec import PeerSpec, check_spec, default_name
+from pst_rl.peers.reader import load_tokenizer
+from pst_rl.peers.spec import PeerSpec, adapter_base, check_spec, default_name
 
 # Everything of a repository that loading a model reads, and no pickles.
 SMALL = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "README.md")
@@ -70,8 +71,8 @@ def inspect_peer(model: str, revision: str | None = None) -> PeerFacts:
     missing = () if local else tuple(name for name in files if not is_cached(model, name, folder.name))
     try:
         shape = replace(ModelShape.of(folder), name=model)
-        config = AutoConfig.from_pretrained(base_of(str(folder)))
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(adapter_base(folder) or folder)
+        tokenizer = load_tokenizer(folder)
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"Cannot read {model!r}: {str(error).strip().splitlines()[0]}") from error
     broken = None
@@ -103,6 +104,7 @@ def inspect_peer(model: str, revision: str | None = None) -> PeerFacts:
 
 
 def notes(facts: PeerFacts):
+    """What to know of a peer that can be trained as it is."""
     if not facts.chat_template:
         yield "no chat template: prompted by base_template, and its responses end at stop strings"
     elif not facts.system_role:
@@ -112,6 +114,7 @@ def notes(facts: PeerFacts):
 
 
 def refusals(facts: PeerFacts, words: int):
+    """Why a model cannot be a peer; `words` is the number of its tokenizer's tokens."""
     if not facts.files:
         yield "no safetensors file: convert the weights with save_pretrained where you trust them"
     if facts.special_tokens["eos"] is None:
@@ -161,6 +164,7 @@ def fetch(model: str, revision: str | None = None, weights: bool = True) -> str:
 
 
 def local_files(folder: Path) -> dict[str, int | None]:
+    """The safetensors files in a folder with their bytes."""
     return {path.name: path.stat().st_size for path in sorted(folder.glob(WEIGHTS))}
 
 
@@ -175,6 +179,7 @@ def hub_files(model: str, folder: Path) -> dict[str, int | None]:
 
 
 def is_cached(model: str, name: str, revision: str) -> bool:
+    """Whether a file of this revision of a repository is in the cache."""
     return isinstance(try_to_load_from_cache(model, name, revision=revision), str)
 
 

@@ -123,6 +123,7 @@ def trained_peers(run: Path, folder: Path, wanted: Sequence[str] | None = None) 
 
 
 def is_model(folder: Path) -> bool:
+    """Whether a folder holds a model or an adapter."""
     return (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file()
 
 
@@ -230,6 +231,7 @@ def _cut_folders(value: Any) -> Any:
 
 
 def holds_token(file: Path | bytes) -> bool:
+    """Whether a file holds an access token of the Hub, the one in use or any other."""
     text = file.decode() if isinstance(file, bytes) else file.read_text(errors="replace")
     own = get_token()
     return bool(HUB_TOKEN.search(text)) or (own is not None and own in text)

@@ -6,7 +6,6 @@ every file; all is synced to disk, and one rename brings it to its place. A kill
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -14,6 +13,8 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from pst_rl.files import file_digest
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +35,8 @@ def seal(folder: Path) -> None:
     files = {}
     for path in files_of(folder):
         with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
             os.fsync(file.fileno())
-        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": digest}
+        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
     with open(folder / MANIFEST, "w") as file:
         json.dump({"version": 1, "files": files}, file, indent=1)
         file.flush()
@@ -91,10 +91,8 @@ def fault_of(folder: Path, checksums: bool = True) -> str | None:
             return f"it is incomplete: {name} is missing"
         if (size := path.stat().st_size) != expected["bytes"]:
             return f"{name} has {size} bytes instead of {expected['bytes']}"
-        if checksums:
-            with open(path, "rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
-                    return f"{name} does not match its checksum"
+        if checksums and file_digest(path) != expected["sha256"]:
+            return f"{name} does not match its checksum"
     return None
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from trl import GRPOConfig
 
 from pst_rl.config import PSTConfig
+from pst_rl.files import edges_digest, json_digest
 from pst_rl.options import OLD_FIELDS, new_spelling
 from pst_rl.stages.pmi import PMIWeights
 
@@ -81,7 +82,7 @@ def peer_identity(spec: PeerSpec, model: PreTrainedModel) -> dict[str, Any]:
     else:
         known |= {"model": str(source), "revision": getattr(model.config, "_commit_hash", None) or spec.revision}
     config = {key: value for key, value in model.config.to_dict().items() if key not in VOLATILE}
-    known["config"] = _hash(json.dumps(config, sort_keys=True, default=_plain).encode())
+    known["config"] = json_digest(config, 16, sort_keys=True, default=_plain)
     if spec.peft_config is not None:
         lora = {key: value for key, value in spec.peft_config.to_dict().items() if value is not None}
         known["adapter"] = {
@@ -94,22 +95,15 @@ def peer_identity(spec: PeerSpec, model: PreTrainedModel) -> dict[str, Any]:
 
 def weights_fingerprint(folder: Path) -> str:
     """A hash of the lengths, beginnings and ends (1 MiB each) of a model folder's weight files: fast at any size."""
-    digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
-        size = path.stat().st_size
-        with open(path, "rb") as file:
-            head = file.read(1 << 20)
-            file.seek(max(0, size - (1 << 20)))
-            digest.update(f"{path.name} {size} ".encode() + head + file.read())
-    return digest.hexdigest()[:16]
+    return edges_digest([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
 
 
 def prompts_fingerprint(dataset: Dataset) -> str:
     """A hash of all prompts in their order."""
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     for prompt in dataset["prompt"]:
-        digest.update(json.dumps(prompt, default=_plain).encode() + b"\n")
-    return digest.hexdigest()[:16]
+        found.update(json.dumps(prompt, default=_plain).encode() + b"\n")
+    return found.hexdigest()[:16]
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -135,7 +129,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (set, frozenset)):
         return sorted(value, key=str)
     return getattr(value, "value", None) or str(value)
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]

@@ -9,7 +9,6 @@ import contextlib
 import os
 import time
 from collections import defaultdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,15 +18,13 @@ from trl.trainer.base_trainer import _BaseTrainer
 from trl.trainer.utils import identity
 
 from pst_rl.config import PSTConfig
-from pst_rl.hub.cards import write_peer_card
 from pst_rl.loop.checkpoints import JointCheckpoints
 from pst_rl.loop.faults import FaultMonitor, StopOnFaults
 from pst_rl.loop.lock import RunLock
 from pst_rl.loop.preemption import Preemption
 from pst_rl.loop.repositories import PeerRepositories, check_hub_strategy, repository_arguments
 from pst_rl.peers.peer_trainer import PAPER, PeerTrainer
-from pst_rl.peers.placement import check_launch
-from pst_rl.peers.spec import PeerSpec
+from pst_rl.peers.spec import PeerSpec, check_launch
 
 if TYPE_CHECKING:
     from pst_rl.report import RunResults
@@ -80,6 +77,8 @@ class JointTrainer(JointCheckpoints, PeerRepositories, _BaseTrainer):
     _name = "PST"
     _paper = PAPER
 
+    args: PSTConfig
+
     def __init__(
         self,
         specs: dict[str, PeerSpec],
@@ -119,7 +118,7 @@ class JointTrainer(JointCheckpoints, PeerRepositories, _BaseTrainer):
         self._step = 0  # micro-steps done, like GRPOTrainer's own
         self.faults = FaultMonitor(self.trained, args.fault_patience)
         self.add_callback(StopOnFaults(self.faults))
-        self.preemption = Preemption(self)
+        self.preemption = Preemption(self.accelerator)
         args.enable_jit_checkpoint = heed_sigterm
         if heed_sigterm:
             self.add_callback(self.preemption)
@@ -233,9 +232,7 @@ class JointTrainer(JointCheckpoints, PeerRepositories, _BaseTrainer):
             self.write_card(name, folder)
 
     def write_card(self, name: str, folder: str | os.PathLike) -> None:
-        """Writes one peer's model card, `README.md`, into a folder."""
-        if self.is_world_process_zero():
-            write_peer_card(self, name, Path(folder))
+        """What a subclass writes beside the weights of a peer that is saved."""
 
     # ---- logs ----
 

@@ -12,7 +12,7 @@ import torch
 from transformers import TrainerCallback
 
 if TYPE_CHECKING:
-    from pst_rl.loop.joint_trainer import JointTrainer
+    from accelerate import Accelerator
 
 logger = logging.getLogger(__name__)
 
@@ -23,12 +23,15 @@ class Preemption(TrainerCallback):
     That one also saves before an optimizer step, from where no bit-equal resume is possible (the gradients are lost,
     the random numbers drawn), and in each process for itself. Here all processes agree on one step, after its update.
 
+    Args:
+        accelerator: By which the processes agree.
+
     Attributes:
         stopped: Whether the last training was stopped by a signal.
     """
 
-    def __init__(self, trainer: JointTrainer):
-        self.trainer = trainer
+    def __init__(self, accelerator: Accelerator):
+        self.accelerator = accelerator
         self.stopped = False
         self._told = False
 
@@ -50,10 +53,9 @@ class Preemption(TrainerCallback):
 
     def _stops(self) -> bool:
         """Whether any process was told to stop; a collective operation."""
-        accelerator = self.trainer.accelerator
-        if accelerator.num_processes > 1:
-            flag = torch.tensor(float(self._told), device=accelerator.device)
-            self._told = accelerator.reduce(flag, reduction="sum").item() > 0
+        if self.accelerator.num_processes > 1:
+            flag = torch.tensor(float(self._told), device=self.accelerator.device)
+            self._told = self.accelerator.reduce(flag, reduction="sum").item() > 0
         self.stopped = self._told
         return self.stopped
 

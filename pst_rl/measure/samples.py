@@ -9,6 +9,8 @@ import numpy as np
 
 from pst_rl.aggregation.base import break_tie
 from pst_rl.answers import find_answer, is_correct
+from pst_rl.answers.extract import Style
+from pst_rl.answers.score import Metric
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Judged:
     correct: bool
 
 
-def judge(text: str, gold: Any, *, style: str = "auto", metric: str = "first", finished: bool = True) -> Judged:
+def judge(text: str, gold: Any, *, style: Style = "auto", metric: Metric = "whole", finished: bool = True) -> Judged:
     """Reads and scores a response as `pst_rl.answers.is_correct` does; one that was cut off has no answer."""
     answer = find_answer(text, style) if finished else None
     if answer is None:

@@ -40,7 +40,7 @@ class Threshold:
 
     def keep(self, scores: np.ndarray) -> np.ndarray:
         """Which of the scores (Q, n) are kept, (Q, n)."""
-        if self.value is not None:
+        if self.quantile is None:
             return scores >= self.value
         if self.scope == "all":
             return scores >= np.quantile(scores, self.quantile)
@@ -98,11 +98,7 @@ def verification_gap(
     Source: Song et al. (2024), Mind the Gap, arXiv 2412.02674. What an empty K counts as, and to leave out questions
     that are always right, are our choices.
     """
-    if len({len(row) for row in (*correct, *scores)}) != 1 or len(correct) != len(scores) or not len(correct[0]):
-        raise ValueError("correct and scores must both have a row for each question, and n samples in each row.")
-    c, s = np.asarray(correct, dtype=float), np.asarray(scores, dtype=float)  # (Q, n)
-    if not np.isfinite(s).all():
-        raise ValueError(f"{int((~np.isfinite(s)).sum())} scores of the verifier are not finite numbers.")
+    c, s = _checked(correct, scores)
     kept = threshold.keep(s)
     number = kept.sum(1)
     plain = c.mean(1)
@@ -115,23 +111,13 @@ def verification_gap(
     columns[:, 5] /= np.where(room, 1 - plain, 1)
     means = _resampled_means(columns, resamples, seed)
     value = columns.mean(0, keepdims=True)
-
-    def interval(statistic: Callable[[np.ndarray], np.ndarray]) -> Interval | None:
-        """The statistic of column means (B, C), if it is defined; resamples in which it is not are left out."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found, drawn = statistic(value)[0], statistic(means)
-        if not np.isfinite(found):
-            return None
-        low, high = np.quantile(drawn[np.isfinite(drawn)], [0.025, 0.975])
-        return Interval(float(found), float(low), float(high))
-
     return Gap(
-        generation=interval(lambda m: m[:, 0]),
-        verified=interval(lambda m: m[:, 1]),
-        gap=interval(lambda m: m[:, 2]),
-        relative_gap=interval(lambda m: m[:, 5] / m[:, 4]),
-        balanced_accuracy=interval(lambda m: (m[:, 6] / m[:, 7] + m[:, 8] / m[:, 9]) / 2),
-        kept=interval(lambda m: m[:, 3]),
+        generation=_interval(value[0, 0], means[:, 0]),
+        verified=_interval(value[0, 1], means[:, 1]),
+        gap=_interval(value[0, 2], means[:, 2]),
+        relative_gap=_defined(lambda m: m[:, 5] / m[:, 4], value, means),
+        balanced_accuracy=_defined(lambda m: (m[:, 6] / m[:, 7] + m[:, 8] / m[:, 9]) / 2, value, means),
+        kept=_interval(value[0, 3], means[:, 3]),
         always_right=float(np.mean(~room)),
         kept_none=float(np.mean(number == 0)),
         by_question={
@@ -140,6 +126,28 @@ def verification_gap(
             "gap": (verified - plain).tolist(),
         },
     )
+
+
+def _checked(correct: Sequence[Sequence[bool]], scores: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Both as floats, (Q, n)."""
+    if len({len(row) for row in (*correct, *scores)}) != 1 or len(correct) != len(scores) or not len(correct[0]):
+        raise ValueError("correct and scores must both have a row for each question, and n samples in each row.")
+    c, s = np.asarray(correct, dtype=float), np.asarray(scores, dtype=float)
+    if not np.isfinite(s).all():
+        raise ValueError(f"{int((~np.isfinite(s)).sum())} scores of the verifier are not finite numbers.")
+    return c, s
+
+
+def _defined(statistic: Callable[[np.ndarray], np.ndarray], value: np.ndarray, means: np.ndarray) -> Interval | None:
+    """A statistic of column means (B, C), if it is defined; resamples in which it is not are left out."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found, drawn = statistic(value)[0], statistic(means)
+    return _interval(found, drawn[np.isfinite(drawn)]) if np.isfinite(found) else None
+
+
+def _interval(found: float, drawn: np.ndarray) -> Interval:
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Interval(float(found), float(low), float(high))
 
 
 def _resampled_means(columns: np.ndarray, resamples: int, seed: int) -> np.ndarray:

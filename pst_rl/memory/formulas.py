@@ -118,13 +118,13 @@ def block_bytes(shape: ModelShape, run: RunShape) -> int:
         inputs      of the linear layers if they are trained: q, k, v share one, and gate, up, unless autocast copies
                     it for each; of each adapted layer with LoRA, with a dropout mask (1 byte; 4 on the CPU)
     """
-    c, w, full = run.width, run.weight_width, run.lora_rank is None
-    kept = shape.norms * shape.hidden * (4 + (w if full else 0))
+    c, w = run.width, run.weight_width
+    kept = shape.norms * shape.hidden * (4 + (w if run.lora_rank is None else 0))
     kept += 4 * shape.heads * shape.head_dim * c + 4 * shape.heads
     if shape.eager:
         kept += shape.heads * run.row * (4 + c + (c if shape.softcap else 0))
     kept += 3 * shape.intermediate * c
-    if full:
+    if run.lora_rank is None:
         kept += (5 if c != w else 2) * shape.hidden * c + shape.intermediate * c
     else:
         layers = shape.targets(run.lora_targets)

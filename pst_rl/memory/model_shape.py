@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
+
+from pst_rl.peers.spec import adapter_base
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class ModelShape:
             OSError, ValueError: The configuration cannot be found or read, or asks for code of its own.
         """
         name = os.fspath(model)
-        config = AutoConfig.from_pretrained(base_of(name), revision=revision)
+        config = AutoConfig.from_pretrained(adapter_base(name) or name, revision=revision)
         options = {} if attention is None else {"attn_implementation": attention}
         with torch.device("meta"):
             built = AutoModelForCausalLM.from_config(config, **options)
@@ -150,11 +150,3 @@ def _linears(model: nn.Module, head: nn.Module):
             yield Linear(path, module.in_features, module.out_features)
         elif isinstance(module, Conv1D):
             yield Linear(path, *module.weight.shape)
-
-
-def base_of(model: str) -> str:
-    """The base model of an adapter's folder; any other name as it is."""
-    path = Path(model, "adapter_config.json")
-    if path.is_file() and not Path(model, "config.json").is_file():
-        return json.loads(path.read_text())["base_model_name_or_path"]
-    return model

@@ -3,14 +3,74 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from trl import ModelConfig
 
     from pst_rl.config import PSTConfig
 
-WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2}
+Dtype = Literal["float32", "bfloat16", "float16"]
+WIDTH: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
+_CHOSEN: dict[str | None, Dtype | None] = {None: None, "float32": None, "bfloat16": "bfloat16", "float16": "float16"}
+_OPTIMIZERS: dict[str, Literal["adamw", "adamw_8bit"]] = {
+    "adamw_torch": "adamw",
+    "adamw_torch_fused": "adamw",
+    "adamw_8bit": "adamw_8bit",
+    "adamw_bnb_8bit": "adamw_8bit",
+}
+
+
+@dataclass(kw_only=True)
+class MemoryOptions:
+    """The options of training that memory depends on, for a command that answers before TRL is imported.
+
+    Names, defaults and meanings are those of `PSTConfig` and TRL's `ModelConfig`; a test compares. Only the machine
+    differs: `PSTConfig` looks at the one it is on, these are for a GPU that knows bfloat16 unless `use_cpu` is set.
+    """
+
+    use_peft: bool = False
+    """LoRA adapters; otherwise all weights are trained."""
+    lora_r: int = 16
+    """Rank of the adapters."""
+    lora_dropout: float = 0.05
+    """Dropout before the adapters; any keeps a mask."""
+    lora_target_modules: list[str] | None = None
+    """Layers that get one, or `all-linear`; by default PEFT's choice for the architecture."""
+    load_in_4bit: bool = False
+    """NF4 weights; only with LoRA."""
+    load_in_8bit: bool = False
+    """8-bit weights; their memory is not estimated."""
+    use_bnb_nested_quant: bool = False
+    """Double quantization."""
+    dtype: str | None = "float32"
+    """Of weights that are not quantized: float32 (with load_in_4bit: bfloat16), bfloat16 or float16."""
+    optim: str = "adamw_torch_fused"
+    """Optimizer: an AdamW of torch, or of 8 bits."""
+    per_device_train_batch_size: int = 8
+    """Rows in a forward and backward pass."""
+    gradient_accumulation_steps: int = 1
+    """Above 1, gradients of earlier batches wait beside a later one's activations."""
+    steps_per_generation: int | None = None
+    """So many batches are sampled together; by default gradient_accumulation_steps."""
+    rows_per_generate: int | None = None
+    """So many rows are sampled at a time; by default all that are sampled together."""
+    max_completion_length: int = 512
+    """Tokens of a completion."""
+    gradient_checkpointing: bool = True
+    """Compute activations again in the backward pass."""
+    bf16: bool | None = None
+    """Mixed precision in bfloat16; by default on a GPU, unless fp16 is set."""
+    fp16: bool = False
+    """Mixed precision in float16."""
+    beta: float = 0.0
+    """Other than 0 a reference model is needed, unless LoRA is used."""
+    weighting: str = "none"
+    """Whether PMI is scored (pmi)."""
+    weighting_options: dict[str, Any] | None = None
+    """Its options (JSON): what of the aggregate is scored, and whether the keys and values of all peers stay."""
+    use_cpu: bool = False
+    """A run without a GPU."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +96,7 @@ class RunShape:
 
     quantization: Literal["none", "nf4"] = "none"
     double_quant: bool = False
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    dtype: Dtype | None = None
     lora_rank: int | None = None
     lora_targets: tuple[str, ...] | None = None
     lora_dropout: float = 0.05
@@ -64,36 +124,37 @@ class RunShape:
             raise ValueError(f"lora_rank must be at least 1, got {self.lora_rank}.")
 
     @classmethod
-    def of(cls, config: PSTConfig, model: ModelConfig, prompt_length: int) -> RunShape:
+    def of(cls, config: PSTConfig | MemoryOptions, model: ModelConfig | MemoryOptions, prompt_length: int) -> RunShape:
         """The shape of a run as the command line describes it.
 
         Raises:
-            ValueError: An optimizer whose states are not known here, or 8-bit weights.
+            ValueError: An optimizer or a dtype whose size is not known here, or 8-bit weights.
         """
         optimizer = str(getattr(config.optim, "value", config.optim))
-        known = {"adamw_torch": "adamw", "adamw_torch_fused": "adamw"}
-        known |= dict.fromkeys(("adamw_8bit", "adamw_bnb_8bit"), "adamw_8bit")
-        if optimizer not in known:
-            raise ValueError(f"Memory is estimated for {', '.join(known)}, not for optim={optimizer!r}.")
+        if optimizer not in _OPTIMIZERS:
+            raise ValueError(f"Memory is estimated for {', '.join(_OPTIMIZERS)}, not for optim={optimizer!r}.")
         if model.load_in_8bit:
             raise ValueError("Memory is not estimated for 8-bit weights; use load_in_4bit or neither.")
         from pst_rl.stages.pmi import PMIWeights  # loads torch, which `pst-rl peers` can do without
 
+        if model.dtype not in _CHOSEN:
+            raise ValueError(f"Memory is estimated for {', '.join(WIDTH)}, not for dtype={model.dtype!r}.")
         targets, pmi = model.lora_target_modules, PMIWeights.of(config)
+        steps = config.steps_per_generation or config.gradient_accumulation_steps
         return cls(
             quantization="nf4" if model.load_in_4bit else "none",
             double_quant=model.use_bnb_nested_quant,
+            dtype=_CHOSEN[model.dtype],
             lora_rank=model.lora_r if model.use_peft else None,
-            lora_targets=(targets,) if isinstance(targets, str) else targets and tuple(targets),
+            lora_targets=(targets,) if isinstance(targets, str) else tuple(targets) if targets else None,
             lora_dropout=model.lora_dropout,
-            optimizer=known[optimizer],
+            optimizer=_OPTIMIZERS[optimizer],
             batch=config.per_device_train_batch_size,
-            generation_rows=config.rows_per_generate
-            or config.per_device_train_batch_size * config.steps_per_generation,
+            generation_rows=config.rows_per_generate or config.per_device_train_batch_size * steps,
             prompt_length=prompt_length,
             completion_length=config.max_completion_length,
             gradient_checkpointing=config.gradient_checkpointing,
-            autocast=bool(config.bf16 or config.fp16),
+            autocast=config.fp16 or (not config.use_cpu if config.bf16 is None else config.bf16),
             accumulates=config.gradient_accumulation_steps > 1,
             reference=config.beta != 0.0,
             pmi=pmi is not None,

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from statistics import fmean, median, pvariance
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,9 @@ from pst_rl.monitors.probe import AgreementProbe
 from pst_rl.stages.vitals import Vitals, agreement_beyond_chance, copying, payoffs, vitals, vote_shares
 
 if TYPE_CHECKING:
+    import torch
+
     from pst_rl.records import Group
-    from pst_rl.trainer import PSTTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -53,26 +54,39 @@ class CollapseMonitor(TrainerCallback):
     peer that learns grows certain.
 
     Args:
-        trainer: Whose groups are watched.
+        peers: Names of the peers.
+        record: Takes `peers/payoff` for the logs.
+        restore: Loads all peers from a checkpoint's folder.
         action: `"warn"` once per peer and sign; `"stop"` ends training; `"restore"` ends it and loads the checkpoint
             with the highest agreement with the first vote, without a probe the highest agreement beyond chance
             (`pst_rl.stages.vitals`), that was saved before.
         probe: Fixed questions to ask between generation batches.
         probe_steps: Every how many steps.
+        supervised: Whether the reward reads gold answers, and so need not follow what the peers agree on.
 
     Attributes:
         alarms: What was found, in order: `"step 12: llama: concentration ..."`.
     """
 
     def __init__(
-        self, trainer: PSTTrainer, action: str = "warn", probe: AgreementProbe | None = None, probe_steps: int = 1
+        self,
+        peers: Collection[str],
+        record: Callable[[dict[str, float]], None],
+        restore: Callable[[str], None],
+        action: str = "warn",
+        probe: AgreementProbe | None = None,
+        probe_steps: int = 1,
+        supervised: bool = False,
     ):
         if action not in ("off", "warn", "stop", "restore"):
             raise ValueError(f"on_collapse must be 'off', 'warn', 'stop' or 'restore', got {action!r}.")
-        self.trainer = trainer
+        self.peers = tuple(peers)
+        self.record = record
+        self.restore = restore
         self.action = action
         self.probe = probe
         self.probe_steps = probe_steps
+        self.supervised = supervised
         self.alarms: list[str] = []
         self.best: tuple[float, str] | None = None  # (criterion, checkpoint)
         self._start: dict[str, list[Vitals]] = defaultdict(list)
@@ -83,30 +97,33 @@ class CollapseMonitor(TrainerCallback):
         self._shares: list[float] = []  # vote share and reward of each question, in the order they were asked
         self._rewards: list[float] = []
         self._payoffs: list[float] = []
-        self._seen = -1
+        self._shown: tuple[Group, torch.Tensor] | None = None
 
     # ---- what it sees ----
+
+    def show(self, group: Group, reward: torch.Tensor) -> None:
+        """Shows it a generation batch and its mixed reward, (P, Q, G), which it judges when the step ends."""
+        self._shown = group, reward
 
     def on_train_begin(self, args, state, control, **kwargs):
         if self.probe is not None and not self.probe.history:
             self.probe.ask(state.global_step)
 
     def on_step_end(self, args, state, control, **kwargs):
-        group = self.trainer.last_group
-        if group is not None and group.block != self._seen:
-            self._see(group, state, control)
+        if self._shown is not None:
+            (group, reward), self._shown = self._shown, None
+            self._see(group, reward, state, control)
         if self.probe is not None and state.global_step % self.probe_steps == 0:
             if (sign := self.probe.ask(state.global_step)) is not None:
                 self._alarm("all peers", sign, state, control)
 
-    def _see(self, group: Group, state, control) -> None:
-        self._seen = group.block
+    def _see(self, group: Group, reward: torch.Tensor, state, control) -> None:
         self._scores.append(agreement_beyond_chance(group))
         self._shares += vote_shares(group)
-        self._rewards += self.trainer.last_reward.mean((0, 2)).tolist()
-        if paid := payoffs(group, self.trainer.last_reward):
+        self._rewards += reward.mean((0, 2)).tolist()
+        if paid := payoffs(group, reward):
             self._payoffs = [*self._payoffs, *paid][-2 * POOLED :]
-            self.trainer._record({"peers/payoff": fmean(paid)})
+            self.record({"peers/payoff": fmean(paid)})
         for sign in (self._divergence(), self._payoff()):
             if sign is not None:
                 self._alarm("all peers", sign, state, control)
@@ -118,7 +135,7 @@ class CollapseMonitor(TrainerCallback):
                 self._alarm(name, sign, state, control)
 
     def on_log(self, args, state, control, logs: dict[str, Any] | None = None, **kwargs):
-        for name in self.trainer.peers:
+        for name in self.peers:
             entropy, norm = (logs or {}).get(f"{name}/entropy"), (logs or {}).get(f"{name}/grad_norm")
             if entropy is not None:
                 first = self._entropy.setdefault(name, float(entropy))
@@ -175,7 +192,7 @@ class CollapseMonitor(TrainerCallback):
 
     def _payoff(self) -> str | None:
         seen = self._payoffs
-        if len(seen) < PAID or self.trainer.args.supervised:
+        if len(seen) < PAID or self.supervised:
             return None
         mean, error = fmean(seen), math.sqrt(pvariance(seen) / len(seen))
         if mean + 2 * error >= PAYOFF:
@@ -196,7 +213,7 @@ class CollapseMonitor(TrainerCallback):
         if self.best is None or not os.path.isdir(self.best[1]):
             logger.warning("No checkpoint from before the alarm is left: the peers stay as they are now.")
             return
-        self.trainer._load_from_checkpoint(self.best[1])
+        self.restore(self.best[1])
         logger.warning("Restored %s, the best checkpoint before the alarm.", self.best[1])
 
     # ---- checkpoints ----
@@ -227,19 +244,6 @@ class CollapseMonitor(TrainerCallback):
         self.alarms = list(state["alarms"])
         if self.probe is not None and state.get("probe") is not None:
             self.probe.load_state_dict(state["probe"])
-
-
-def collapse_monitor(trainer: PSTTrainer) -> CollapseMonitor:
-    """The monitor that the trainer's arguments ask for.
-
-    Raises:
-        ValueError: There are fewer training questions than the probe asks.
-    """
-    args, asked = trainer.args, trainer.args.collapse_probe
-    if asked > len(trainer.train_dataset):
-        raise ValueError(f"collapse_probe={asked}, but there are {len(trainer.train_dataset)} training questions.")
-    steps = args.collapse_probe_steps or args.steps_per_generation * args.num_iterations
-    return CollapseMonitor(trainer, args.on_collapse, AgreementProbe(trainer, asked) if asked else None, steps)
 
 
 def _z(values: Sequence[float]) -> float:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from collections.abc import Callable, Collection
 from statistics import fmean, pvariance
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
-    from pst_rl.trainer import PSTTrainer
+    from datasets import Dataset
+
+    from pst_rl.stages.evaluation import Evaluation
 
 SAMPLES = 4  # of each peer, for the vote at the start
 FALL = 2.0  # standard errors
@@ -35,18 +38,29 @@ class AgreementProbe:
     answers alone, also where it is trained with `context="sequential"`.
 
     Args:
-        trainer: Whose peers are asked.
-        questions: Q, at most the number of training questions.
+        questions: The Q questions ([`draw_questions`]).
+        measure: Asks all peers, as `PSTTrainer.measure` does.
+        record: Takes `peers/probe_agreement` for the logs.
+        trained: Names of the peers that are updated.
+        device: Where answers are sampled: its generator is left as it was.
 
     Attributes:
-        trained: Names of the peers that are updated.
         history: `(step, mean of A_t, its fall since the best in standard errors)`, from step 0.
     """
 
-    def __init__(self, trainer: PSTTrainer, questions: int):
-        self.trainer = trainer
+    def __init__(
+        self,
+        questions: Dataset,
+        measure: Callable[..., Evaluation],
+        record: Callable[[dict[str, float]], None],
+        trained: Collection[str],
+        device: torch.device,
+    ):
         self.questions = questions
-        self.trained = frozenset(trainer.updated())
+        self.measure = measure
+        self.record = record
+        self.trained = frozenset(trained)
+        self.device = device
         self.history: list[tuple[int, float, float]] = []
         self._vote: list[str | None] = []
         self._best: list[float] = []
@@ -54,8 +68,8 @@ class AgreementProbe:
     def ask(self, step: int) -> str | None:
         """Asks all peers; returns what is wrong, if their agreement fell. Call it on every process."""
         first = not self._vote
-        with _own_randomness(self.trainer.accelerator.device):
-            answers = self.trainer.measure(self._dataset(), samples=SAMPLES if first else 0)
+        with _own_randomness(self.device):
+            answers = self.measure(self.questions, samples=SAMPLES if first else 0)
         if first:
             self._vote = [
                 _most_common([r.key for peer in answers.sampled for r in peer[q]])
@@ -70,17 +84,12 @@ class AgreementProbe:
         errors = fmean(fell) / error if error else 0.0
         now = fmean(agreement) if agreement else 0.0
         self.history.append((step, now, errors))
-        self.trainer._record({"peers/probe_agreement": now})
+        self.record({"peers/probe_agreement": now})
         if errors <= 0:
             self._best = agreement
         if errors <= FALL or fmean(fell) <= POINTS:
             return None
         return f"agreement with the first vote: {100 * now:.1f} %, {100 * fmean(best):.1f} % before"
-
-    def _dataset(self):
-        prompts = self.trainer.train_dataset.select_columns(["prompt"])
-        chosen = random.Random(f"probe/{self.trainer.args.seed}").sample(range(len(prompts)), self.questions)
-        return prompts.select(sorted(chosen))
 
     def state_dict(self) -> dict[str, Any]:
         return {"history": list(self.history), "vote": list(self._vote), "best": list(self._best)}
@@ -88,6 +97,18 @@ class AgreementProbe:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.history = [tuple(entry) for entry in state["history"]]
         self._vote, self._best = list(state["vote"]), list(state["best"])
+
+
+def draw_questions(dataset: Dataset, count: int, seed: int) -> Dataset:
+    """The questions a probe asks, without labels: the same `count` for each seed, in the order of the data set.
+
+    Raises:
+        ValueError: There are fewer.
+    """
+    if count > len(dataset):
+        raise ValueError(f"collapse_probe={count}, but there are {len(dataset)} training questions.")
+    chosen = random.Random(f"probe/{seed}").sample(range(len(dataset)), count)
+    return dataset.select_columns(["prompt"]).select(sorted(chosen))
 
 
 def _own_randomness(device: torch.device):

@@ -140,3 +140,6 @@ def _folded(text: str) -> str:
 
 
 _DROPPED = frozenset(("Cc", "Cf", "Mn"))
+
+COMMON = Guard()
+"""Breaks the control tokens of the common families; for text whose reader is not known yet."""

@@ -1,21 +1,24 @@
-"""Sampling with each distinct prompt read once, and the keys and values that sampling leaves behind."""
+"""Sampling with each distinct prompt read once and the keys and values it leaves behind; greedy decoding."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, GenerationConfig
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import pad
 
 from pst_rl.peers.shared_prompts import distinct_rows, prefill
 
 if TYPE_CHECKING:
-    from pst_rl.peers.peer_trainer import PeerTrainer
+    from trl import GRPOTrainer
+
+SAMPLING = ("temperature", "top_p", "top_k", "min_p")  # what greedy decoding leaves out
 
 
 @dataclass
@@ -32,7 +35,7 @@ class LiveCache:
 
 
 @torch.inference_mode()
-def sample(engine: PeerTrainer, prompt_ids: Sequence[Sequence[int]]) -> tuple[list[list[int]], LiveCache]:
+def sample(engine: GRPOTrainer, prompt_ids: Sequence[Sequence[int]]) -> tuple[list[list[int]], LiveCache]:
     """Completions of token ids by `generate`, as TRL samples them, but each distinct prompt is read once.
 
     The draws are those of TRL up to rounding: the same settings on the same distributions. Dropout is off, so that
@@ -71,3 +74,26 @@ def sample(engine: PeerTrainer, prompt_ids: Sequence[Sequence[int]]) -> tuple[li
 def until_end(ids: list[int], ends: Sequence[int]) -> list[int]:
     """The tokens up to and with the first end-of-sequence token."""
     return next((ids[: i + 1] for i, token in enumerate(ids) if token in ends), ids)
+
+
+@contextmanager
+def greedy_decoding(engine: GRPOTrainer, active: bool) -> Iterator[None]:
+    """Greedy decoding while active; a sampling engine otherwise untouched."""
+    if not active:
+        yield
+    elif engine.use_vllm:
+        saved = engine.vllm_generation.temperature
+        engine.vllm_generation.temperature = 0.0
+        try:
+            yield
+        finally:
+            engine.vllm_generation.temperature = saved
+    else:
+        saved = engine.generation_config, engine.generation_kwargs
+        greedy = {k: v for k, v in engine.generation_kwargs.items() if k not in SAMPLING} | {"do_sample": False}
+        engine.generation_config = GenerationConfig(**greedy, disable_compile=True)
+        engine.generation_kwargs = greedy | dict.fromkeys(SAMPLING)
+        try:
+            yield
+        finally:
+            engine.generation_config, engine.generation_kwargs = saved

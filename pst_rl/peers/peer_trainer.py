@@ -13,14 +13,13 @@ from transformers.trainer_utils import IntervalStrategy
 from trl import GRPOTrainer
 
 from pst_rl.config import PSTConfig
-from pst_rl.peer_update import PeerUpdate
-from pst_rl.peers.decoding import greedy_decoding
-from pst_rl.peers.generation import LiveCache, sample
+from pst_rl.peers.generation import LiveCache, greedy_decoding, sample
 from pst_rl.peers.micro_batches import filled_columns, sort_by_length
-from pst_rl.peers.prompts import NEXT_QUESTION, Prompt, PromptFormat, cut_at_stop, end_of_turn
+from pst_rl.peers.prompts import NEXT_QUESTION, Prompt, cut_at_stop
+from pst_rl.peers.reader import PromptReader
 from pst_rl.peers.shared_prompts import completion_logprobs
 from pst_rl.peers.spec import PeerSpec
-from pst_rl.records import Rollout
+from pst_rl.records import PeerUpdate, Rollout
 
 PAPER = {
     "title": "Peer-Predictive Self-Training",
@@ -42,7 +41,7 @@ class _Abstentions(logging.Filter):
 logging.getLogger("trl.trainer.grpo_trainer").addFilter(_Abstentions())
 
 
-class PeerTrainer(GRPOTrainer):
+class PeerTrainer(GRPOTrainer, PromptReader):
     """[`~trl.GRPOTrainer`] that replays the joint rollout, takes its rewards from it, and scales its advantages by it.
 
     Everything else (loading, NF4 and LoRA, generation back ends, reference model, all losses, metrics, model card, Hub
@@ -83,7 +82,14 @@ class PeerTrainer(GRPOTrainer):
         )
         self.callback_handler.callbacks.clear()  # the joint trainer reports
         self._repair_model()
-        self.format = PromptFormat.of(self._tokenizer, args.base_template)
+        PromptReader.__init__(
+            self,
+            self._tokenizer,
+            args.base_template,
+            ends=self.eos_token_ids,
+            chat_template=self.chat_template,
+            chat_template_kwargs=self.chat_template_kwargs,
+        )
         self.stop_strings = (
             args.stop_strings if args.stop_strings is not None else ([] if self.format.chat else NEXT_QUESTION)
         )
@@ -112,9 +118,14 @@ class PeerTrainer(GRPOTrainer):
 
     # ---- answering ----
 
+    def begin_batch(self) -> None:
+        """Forgets the keys, values and token counts of the last generation batch."""
+        self.tokens.clear()
+        self.live.clear()
+
     def answer(self, prompts: list[Prompt], greedy: bool = False) -> Rollout:
         """Answers each prompt once through TRL's generation back end. Answers are not parsed yet."""
-        return self.complete(prompts, [list(ids) for ids in self._tokenize_prompts(prompts)[0]], greedy)
+        return self.complete(prompts, [self.prompt_ids(prompt) for prompt in prompts], greedy)
 
     @torch.no_grad()
     def complete(self, prompts: list[Prompt], prompt_ids: list[list[int]], greedy: bool = False) -> Rollout:
@@ -185,23 +196,6 @@ class PeerTrainer(GRPOTrainer):
                 high = middle - 1
         return low
 
-    def prompt_ids(self, prompt: Prompt) -> list[int]:
-        """Token ids of a prompt that `format.adapt` has made acceptable."""
-        return list(self._tokenize_prompts([prompt])[0][0])
-
-    def text_ids(self, text: str, trusted: bool = False) -> list[int]:
-        """Token ids of text that continues a prompt or a response.
-
-        No control token is among them unless the text is `trusted`: then nothing in it was written by a model.
-        """
-        text = text if trusted else self.format.guard.disarm(text)
-        return self._tokenizer.encode(text, add_special_tokens=False)
-
-    @property
-    def end_of_turn(self) -> int:
-        """The token that ends an assistant's turn in this model's chat template (or the end-of-sequence token)."""
-        return end_of_turn(self._tokenizer, self.format.chat, self.eos_token_ids)
-
     def user_turn_ids(self, text: str) -> list[int]:
         """What this model's chat template puts between an assistant's end-of-turn token and its next answer, if the
         user says `text` in between: closing text, the user's turn, and the header of the assistant's.
@@ -212,8 +206,8 @@ class PeerTrainer(GRPOTrainer):
             ValueError: The template writes earlier turns differently once there are later ones.
         """
         said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        before = self._render(said, add_generation_prompt=False)
-        after = self._render([*said, {"role": "user", "content": text}], add_generation_prompt=True)
+        before = self.message_ids(said, answer_next=False)
+        after = self.message_ids([*said, {"role": "user", "content": text}])
         ends = [i + 1 for i, token in enumerate(before) if token in self.eos_token_ids]
         kept = ends[-1] if ends else len(before)
         if after[:kept] != before[:kept]:
@@ -222,16 +216,6 @@ class PeerTrainer(GRPOTrainer):
                 "a discussion cannot go on from sampled tokens. Use form='text'."
             )
         return after[kept:]
-
-    def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> list[int]:
-        return self._tokenizer.apply_chat_template(
-            messages,
-            tokenize=True,
-            return_dict=False,
-            chat_template=self.chat_template,
-            add_generation_prompt=add_generation_prompt,
-            **self.chat_template_kwargs,
-        )
 
     # ---- prompt length ----
 
@@ -246,12 +230,6 @@ class PeerTrainer(GRPOTrainer):
         text = prompt if isinstance(prompt, str) else "".join(m["content"] for m in prompt)
         bound = len(text.encode("utf-8", "surrogatepass")) + 256  # no template adds more than this
         return bound if bound <= self.prompt_room else len(self.prompt_ids(prompt))
-
-    def keep_last_tokens(self, text: str, drop: int) -> str:
-        """`text` without its first `drop` tokens (and two more, since its end may tokenise differently alone)."""
-        kept = self._tokenizer.decode(self.text_ids(text)[drop + 2 :], skip_special_tokens=True)
-        # A cut inside a character's bytes leaves marks that are longer than the bytes: the text might never fit.
-        return kept.lstrip("\N{REPLACEMENT CHARACTER}")
 
     # ---- the update ----
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,9 @@ def show_peers(prompt: Prompt, previous: list[str], template: str) -> Prompt:
 def foreign_prompt(
     format: PromptFormat, build_prompt: Callable[[Prompt, list[str]], Prompt], prompt: Prompt, texts: Sequence[str]
 ) -> Prompt:
-    """A prompt with texts of other peers in it, as its reader may see them (`pst_rl.peers.foreign_text`).
+    """A prompt with texts of other models in it, as its reader may see them (`pst_rl.peers.foreign_text`).
+
+    Nothing else in the package puts a model's text into a prompt.
 
     Args:
         format: The reader's.
@@ -70,15 +72,21 @@ class PromptFormat:
     guard: Guard = Guard()
 
     @classmethod
-    def of(cls, tokenizer: Any, base_template: str) -> PromptFormat:
-        """Finds out by asking the template itself."""
+    def of(cls, tokenizer: Any, base_template: str, **template_options: Any) -> PromptFormat:
+        """Finds out by asking the template itself.
+
+        Args:
+            template_options: For `apply_chat_template`.
+        """
         if not tokenizer.chat_template:
             guard = Guard.of(tokenizer, opening_words(base_template, "{prompt}"))
             return cls(chat=False, system=False, base_template=base_template, guard=guard)
-        guard = Guard.of(tokenizer, turn_words(tokenizer))
+        guard = Guard.of(tokenizer, turn_words(tokenizer, **template_options))
         probe = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello."}]
         try:
-            rendered = tokenizer.apply_chat_template(probe, tokenize=False, add_generation_prompt=True)
+            rendered = tokenizer.apply_chat_template(
+                probe, tokenize=False, add_generation_prompt=True, **template_options
+            )
         except TemplateError:
             return cls(chat=True, system=False, base_template=base_template, guard=guard)
         return cls(chat=True, system="Be brief." in rendered, base_template=base_template, guard=guard)
@@ -107,23 +115,13 @@ class PromptFormat:
         return messages
 
 
-def turn_words(tokenizer: Any) -> list[str]:
+def turn_words(tokenizer: Any, **template_options: Any) -> list[str]:
     """How a chat template opens turns in plain words ("Q:"); lines with a control token in them cannot be forged."""
     mark, control = "\ue000", Guard.of(tokenizer)
     turns = [{"role": role, "content": mark} for role in ("user", "assistant", "user")]
-    rendered = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    rendered = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **template_options)
     lines = "\n".join(rendered.split(mark)[1:]).splitlines()
     return [word for line in lines if not control.found(line) for word in opening_words(line, mark)]
-
-
-def end_of_turn(tokenizer: Any, chat: bool, ends: Collection[int]) -> int:
-    """The token, one of `ends`, that closes an assistant's turn in a chat template; else the end-of-sequence token."""
-    if chat:
-        turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        ids = tokenizer.apply_chat_template(turn, tokenize=True, return_dict=False)
-        if found := [i for i in ids if i in ends]:
-            return found[-1]
-    return tokenizer.eos_token_id
 
 
 def cut_at_stop(text: str, stop_strings: list[str]) -> int | None:

@@ -1,15 +1,17 @@
-"""What a peer is: `PeerSpec`, and the checks that need no model in memory."""
+"""What a peer is and where it lives: `PeerSpec`, and the checks that need no model in memory."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import GatedRepoError
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel, TrainingArguments
 
 RESERVED_NAMES = {"vote", "pooled_vote", "peers", "aggregate", "rollout"}  # the first part of joint metrics' names
 
@@ -120,6 +122,14 @@ def default_name(model: str | PreTrainedModel) -> str:
     return re.sub(r"[^\w.-]+", "-", os.path.basename(os.path.normpath(str(path)))).lower()
 
 
+def adapter_base(model: str | os.PathLike) -> str | None:
+    """What the folder of an adapter adapts; `None` for a model, also one with an adapter beside its own weights."""
+    adapter = Path(model, "adapter_config.json")
+    if not adapter.is_file() or Path(model, "config.json").is_file():
+        return None
+    return json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
+
+
 def check_spec(spec: PeerSpec) -> None:
     """Checks one peer without loading its weights."""
     if spec.quantization_config is not None and spec.trainable and spec.peft_config is None:
@@ -166,3 +176,26 @@ def check_hub_model(repo: str, spec: PeerSpec) -> None:
             advice = str(error).strip().splitlines()[0]
         of = f"Peer {spec.name!r}: cannot" if spec.name else "Cannot"
         raise ValueError(f"{of} load {repo!r}: {advice}.") from error
+
+
+def check_launch(args: TrainingArguments) -> None:
+    """Refuses, before any model is loaded, a launch in which a peer would not be whole on its process's one device.
+
+    Raises:
+        ValueError: DeepSpeed or FSDP, which wrap one model; several GPUs visible to one process, over which the layers
+            of every peer would be spread.
+    """
+    deepspeed = args.deepspeed or os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
+    fsdp = args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    if deepspeed or fsdp:
+        kind = "DeepSpeed" if deepspeed else "FSDP"
+        raise ValueError(
+            f"{kind} is not supported: it wraps one model, and there are several peers. Launch with plain data "
+            "parallelism (`accelerate launch --multi_gpu`); if the peers do not fit, use --load-in-4bit --use-peft "
+            "and gradient checkpointing."
+        )
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"{args.n_gpu} GPUs are visible to one process, and spreading peers over devices is not supported. Use "
+            "all of them with `accelerate launch --multi_gpu`, or one with CUDA_VISIBLE_DEVICES=0."
+        )

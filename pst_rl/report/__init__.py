@@ -2,13 +2,14 @@
 
 from pst_rl.report.plot import plot_report
 from pst_rl.report.results import PeerResult, RunResults, VoteResult, write_results
-from pst_rl.report.tables import markdown_table, print_table
+from pst_rl.report.tables import markdown_table, pipe_table, print_table
 
 __all__ = [
     "PeerResult",
     "RunResults",
     "VoteResult",
     "markdown_table",
+    "pipe_table",
     "plot_report",
     "print_table",
     "write_results",

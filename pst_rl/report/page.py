@@ -1,23 +1,52 @@
-"""The page of `pst-rl report`: one HTML file that asks for nothing from outside."""
+"""The page of `pst-rl report`: one HTML file that asks for nothing from outside.
+
+This module says what is shown, as plain data; `page.html.jinja` says how, and escapes all of it.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from pst_rl.files import write_atomically
 from pst_rl.report.panels import ACCURACY, COST, TRAINING, Chart, accuracy_interval, draw_charts, questions
 from pst_rl.report.questions import Limits, left_out, question_rows
-from pst_rl.report.results import gain
+from pst_rl.report.results import PeerResult, VoteResult, gain
 from pst_rl.report.run import Run
 from pst_rl.report.tables import interval, percent, signed, title
-from pst_rl.report.text import escaped, visible
+from pst_rl.report.text import visible
 
 _HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a cell of a table.
+
+    Attributes:
+        text: What it says.
+        style: `"name"` for text that may run in either direction, `"code"`, `"up"`, `"down"`, or nothing.
+        soft: What is said less loudly behind it.
+    """
+
+    text: str
+    style: str = ""
+    soft: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table, and whether it is marked because its cells differ."""
+
+    cells: tuple[Cell, ...]
+    differs: bool = False
 
 
 def write_page(runs: Sequence[Run], folder: str | Path, limits: Limits = Limits()) -> Path:  # noqa: B008
@@ -35,11 +64,7 @@ def write_page(runs: Sequence[Run], folder: str | Path, limits: Limits = Limits(
         cost=draw_charts(runs, COST, folder),
         limits=limits,
     )
-    path = folder / "report.html"
-    beside = folder / "part.report.html"
-    beside.write_text(page, encoding="utf-8")
-    os.replace(beside, path)
-    return path
+    return write_atomically(folder / "report.html", page)
 
 
 def make_page(
@@ -48,45 +73,44 @@ def make_page(
     """The HTML of the page."""
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'"
     rows = question_rows(runs, limits)
-    data = {"runs": [visible(run.name) for run in runs], "peers": _table_peers(rows), "rows": rows}
-    named = ", ".join(run.name for run in runs)
-    sections = [
-        _section("accuracy", "Accuracy", _charts(runs, accuracy), _accuracy_table(runs)),
-        _section("alarms", "Alarms of collapse", *map(_alarms, runs)),
-        _section("training", "Training", _charts(runs, training), _not_logged(training)),
-        _section("cost", "Cost", _charts(runs, cost), _cost_table(runs)),
-        _section("questions", "Questions", *_questions(runs, data, limits)),
-        _section("options", "Options", _options(runs)),
-    ]
-    places = ("accuracy", "alarms", "training", "cost", "questions", "options")
-    links = " ".join(f'<a href="#{place}">{place.capitalize()}</a>' for place in places)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{escaped(policy)}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,">
-<title>{escaped(named)} · pst_rl report</title>
-<style>
-{(_HERE / "page.css").read_text(encoding="utf-8")}</style>
-</head>
-<body>
-<header>
-<h1>Report of {_bdi(named)}</h1>
-{_summaries(runs)}
-<nav aria-label="Sections">{links}</nav>
-{_missing(runs)}
-</header>
-<main>
-{"".join(sections)}</main>
-<script type="application/json" id="data">{_json(data)}</script>
-<script>{script}</script>
-</body>
-</html>
-"""
+    peers = list(dict.fromkeys(name for row in rows for name in row["peers"]))
+    drawn = {chart.panel.name for chart in training}
+    return environment().get_template("page.html.jinja").render(
+        policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'",
+        style=(_HERE / "page.css").read_text(encoding="utf-8"),
+        script=script,
+        data=_json({"runs": [visible(run.name) for run in runs], "peers": peers, "rows": rows}),
+        named=", ".join(run.name for run in runs),
+        several=len(runs) > 1,
+        summaries=[(run.name, _summary(run)) for run in runs],
+        missing=[(run.name, part) for run in runs for part in run.missing],
+        accuracy={"panels": _panels(runs, accuracy), "table": _accuracy_table(runs)},
+        alarms=[(run.name, run.alarms) for run in runs],
+        training={
+            "panels": _panels(runs, training),
+            "absent": [panel.title for panel in TRAINING if panel.name not in drawn],
+        },
+        cost={"panels": _panels(runs, cost), "table": _cost_table(runs)},
+        questions=_questions(runs, rows, peers, limits),
+        options=_options(runs),
+    )  # fmt: skip
+
+
+def environment() -> Environment:
+    """Templates in which every value is made `visible` and escaped, in elements and in quoted attributes.
+
+    A name that is not known is an error, not an empty place.
+    """
+    return Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: value if hasattr(value, "__html__") else visible(value),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
 
 
 def _json(data: Any) -> str:
@@ -95,217 +119,126 @@ def _json(data: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _bdi(text: object) -> str:
-    """Text that may run in either direction, kept apart from what stands around it."""
-    return f"<bdi>{escaped(text)}</bdi>"
+def _summary(run: Run) -> str:
+    parts = []
+    if run.results is not None:
+        known = run.results.mean_gain
+        parts.append(title(run.results))
+        parts.append("no gold answers" if known is None else f"mean gain of the peers {signed(known)} points")
+        parts.append("training read labels" if run.results.supervised else "training read no label")
+    if run.history:
+        parts.append(f"{max(entry['step'] for entry in run.history)} steps logged")
+    return f"{'; '.join([*parts, str(run.folder)])}."
 
 
-def _section(place: str, heading: str, *content: str) -> str:
-    return f'<section id="{place}">\n<h2>{heading}</h2>\n{"".join(content)}</section>\n'
-
-
-def _summaries(runs: Sequence[Run]) -> str:
-    lines = []
-    for run in runs:
-        parts = []
-        if run.results is not None:
-            known = run.results.mean_gain
-            parts.append(title(run.results))
-            parts.append("no gold answers" if known is None else f"mean gain of the peers {signed(known)} points")
-            parts.append("training read labels" if run.results.supervised else "training read no label")
-        if run.history:
-            parts.append(f"{max(entry['step'] for entry in run.history)} steps logged")
-        parts.append(str(run.folder))
-        name = f"<strong>{_bdi(run.name)}</strong>: " if len(runs) > 1 else ""
-        lines.append(f'<p class="soft">{name}{escaped("; ".join(parts))}.</p>\n')
-    return "".join(lines)
-
-
-def _missing(runs: Sequence[Run]) -> str:
-    items = [f"<li>{_bdi(run.name)}: {escaped(part)}</li>" for run in runs for part in run.missing]
-    return f'<div class="note" id="missing"><strong>Missing</strong><ul>{"".join(items)}</ul></div>' if items else ""
-
-
-# ---- charts ----
-
-
-def _charts(runs: Sequence[Run], charts: Sequence[Chart]) -> str:
-    several = len(runs) > 1
-    panels = []
-    for chart in charts:
-        figures = "".join(
-            _figure(chart, run, picture, several) for run, picture in zip(runs, chart.pictures, strict=True)
-        )
-        panels.append(
-            f'<div class="panel{" wide" if several else ""}" id="panel-{chart.panel.name}">'
-            f"<h3>{escaped(chart.panel.title)}</h3>"
-            f'<div class="{"runs" if several else ""}">{figures}</div>'
-            f'<p class="soft">{escaped(chart.panel.caption)}</p></div>\n'
-        )
-    return f'<div class="panels">\n{"".join(panels)}</div>\n' if panels else ""
-
-
-def _figure(chart: Chart, run: Run, picture: bytes | None, several: bool) -> str:
-    name = f"<figcaption>{_bdi(run.name)}</figcaption>" if several else ""
-    if picture is None:
-        return f'<figure>{name}<div class="absent">not in this run</div></figure>'
-    source = base64.b64encode(picture).decode()
-    described = escaped(f"{chart.panel.title}, {run.name}")
-    return f'<figure>{name}<img alt="{described}" src="data:image/svg+xml;base64,{source}"></figure>'
-
-
-def _not_logged(charts: Sequence[Chart]) -> str:
-    drawn = {chart.panel.name for chart in charts}
-    absent = [panel.title for panel in TRAINING if panel.name not in drawn]
-    return f'<p class="soft" id="not-logged">Not logged: {escaped(", ".join(absent))}.</p>\n' if absent else ""
+def _panels(runs: Sequence[Run], charts: Sequence[Chart]) -> list[dict[str, Any]]:
+    """Each chart with its pictures, in base 64; `None` where a run does not have it."""
+    return [
+        {
+            "name": chart.panel.name,
+            "title": chart.panel.title,
+            "caption": chart.panel.caption,
+            "figures": [
+                {"run": run.name, "svg": None if picture is None else base64.b64encode(picture).decode()}
+                for run, picture in zip(runs, chart.pictures, strict=True)
+            ],
+        }
+        for chart in charts
+    ]
 
 
 # ---- tables ----
 
 
-def _run_table(runs: Sequence[Run], header: Sequence[str], rows: Iterable[tuple[Run, Sequence[str]]]) -> str:
+def _run_table(
+    runs: Sequence[Run], header: Sequence[str], rows: Iterable[tuple[Run, Sequence[Cell]]]
+) -> dict[str, Any]:
     """A table of numbers by run and by what they are of; one run needs no column for its name."""
     several = len(runs) > 1
-    heads = ("Run", *header) if several else tuple(header)
-    numbers_from = 2 if several else 1
-    made = [_row(heads, (_bdi(run.name), *cells) if several else cells, numbers_from) for run, cells in rows]
-    return _table(heads, made, numbers_from) if made else "<p>Not known: there is no results.json.</p>\n"
+    return {
+        "header": ["Run", *header] if several else list(header),
+        "numbers_from": 2 if several else 1,
+        "rows": [Row((Cell(run.name, "name"), *cells) if several else tuple(cells)) for run, cells in rows],
+    }
 
 
-def _table(header: Sequence[str], rows: Iterable[str], numbers_from: int) -> str:
-    heads = "".join(
-        f'<th scope="col"{" class=number" if i >= numbers_from else ""}>{escaped(h)}</th>'
-        for i, h in enumerate(header)
-    )
-    head = f"<thead><tr>{heads}</tr></thead>"
-    return f'<div class="scroll"><table class="cards">{head}<tbody>{"".join(rows)}</tbody></table></div>\n'
-
-
-def _row(header: Sequence[str], cells: Sequence[str], numbers_from: int, classes: str = "") -> str:
-    """Cells are HTML already."""
-    made = "".join(
-        f'<td data-label="{escaped(label)}"{" class=number" if i >= numbers_from else ""}>{cell}</td>'
-        for i, (label, cell) in enumerate(zip(header, cells, strict=True))
-    )
-    return f"<tr{f' class={classes}' if classes else ''}>{made}</tr>"
-
-
-def _accuracy_table(runs: Sequence[Run]) -> str:
+def _accuracy_table(runs: Sequence[Run]) -> dict[str, Any]:
     header = ("Who", "Before, %", "After, %", "Gain, points", "95 % of gain", "Parsed before, %", "Parsed after, %")
     rows = []
     for run in runs:
         for name, result in run.results.measured.items() if run.results else ():
             count = questions(run.results, name)
-            points = gain(result)
-            colour = "" if not result.ci95 else "up" if result.ci95[0] > 0 else "down" if result.ci95[1] < 0 else ""
             cells = (
-                _bdi(name),
+                Cell(name, "name"),
                 *(_with_interval(value, count) for value in (result.before, result.after)),
-                f'<span class="{colour}">{signed(points)}</span>',
-                interval(result),
-                percent(getattr(result, "parsed_before", None)),
-                percent(getattr(result, "parsed_after", None)),
+                Cell(signed(gain(result)), _direction(result)),
+                Cell(interval(result)),
+                *(Cell(percent(getattr(result, f"parsed_{when}", None))) for when in ("before", "after")),
             )
             rows.append((run, cells))
     return _run_table(runs, header, rows)
 
 
-def _with_interval(value: float | None, count: int) -> str:
+def _with_interval(value: float | None, count: int) -> Cell:
     if value is None:
-        return percent(value)
+        return Cell(percent(value))
     low, high = accuracy_interval(value, count)
-    return f'{percent(value)} <span class="soft">[{percent(low)}, {percent(high)}]</span>'
+    return Cell(percent(value), soft=f"[{percent(low)}, {percent(high)}]")
 
 
-def _alarms(run: Run) -> str:
-    name = _bdi(run.name)
-    if run.alarms is None:
-        return f"<p>{name}: not known.</p>\n"
-    if not run.alarms:
-        return f"<p>{name}: none.</p>\n"
-    items = "".join(f"<li>{escaped(alarm)}</li>" for alarm in run.alarms)
-    return f'<div class="note alarm">{name}<ul>{items}</ul></div>\n'
+def _direction(result: PeerResult | VoteResult) -> str:
+    """Where the whole interval of the gain lies on one side of 0."""
+    low, high = result.ci95 or (0.0, 0.0)
+    return "up" if low > 0 else "down" if high < 0 else ""
 
 
-def _cost_table(runs: Sequence[Run]) -> str:
-    header = ("Phase", "Seconds", "Share, %")
+def _cost_table(runs: Sequence[Run]) -> dict[str, Any]:
     rows = []
     for run in runs:
         seconds = run.results.seconds if run.results else {}
         total = sum(seconds.values())
         for phase, spent in seconds.items():
             share = percent(spent / total) if total else percent(None)
-            rows.append((run, (escaped(phase), f"{spent:.1f}", share)))
+            rows.append((run, (Cell(phase), Cell(f"{spent:.1f}"), Cell(share))))
         if run.results and run.results.peak_memory_mib is not None:
             memory = f"{run.results.peak_memory_mib:.0f} MiB"
-            rows.append((run, ("peak memory", memory, "")))
-    return _run_table(runs, header, rows)
+            rows.append((run, (Cell("peak memory"), Cell(memory), Cell(""))))
+    return _run_table(runs, ("Phase", "Seconds", "Share, %"), rows)
 
 
-def _options(runs: Sequence[Run]) -> str:
+def _options(runs: Sequence[Run]) -> dict[str, Any] | None:
+    """The options by name, those that differ between runs apart; `None` if there are none."""
     configs = [run.results.config if run.results else {} for run in runs]
     names = sorted({str(name) for config in configs for name in config})
     if not names:
-        return "<p>Not known: there is no results.json.</p>\n"
-    header = ("Option", *(run.name for run in runs))
-    differing, same = [], []
+        return None
+    rows = []
     for name in names:
         values = [json.dumps(config[name]) if name in config else "–" for config in configs]
-        differs = len(set(values)) > 1
-        cells = (f"<code>{escaped(name)}</code>", *map(_bdi, values))
-        (differing if differs else same).append(_row(header, cells, len(header), "differs" if differs else ""))
-    text = f"<h3>Options that differ</h3>\n{_table(header, differing, len(header))}" if differing else ""
-    summary = f"{len(same)} options{' in common' if differing else ''}"
-    return f"{text}<details><summary>{summary}</summary>{_table(header, same, len(header))}</details>\n"
+        rows.append(
+            Row((Cell(name, "code"), *(Cell(value, "name") for value in values)), differs=len(set(values)) > 1)
+        )
+    header = ["Option", *(run.name for run in runs)]
+    return {
+        "header": header,
+        "numbers_from": len(header),
+        "differing": [row for row in rows if row.differs],
+        "same": [row for row in rows if not row.differs],
+    }
 
 
-# ---- the table of questions: its controls; the script fills it ----
-
-
-def _table_peers(rows: Sequence[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row["peers"]))
-
-
-def _questions(runs: Sequence[Run], data: dict[str, Any], limits: Limits) -> list[str]:
-    rows = data["rows"]
+def _questions(
+    runs: Sequence[Run], rows: Sequence[dict[str, Any]], peers: Sequence[str], limits: Limits
+) -> dict[str, Any] | None:
+    """What the controls of the table of questions offer; the script fills the table. `None` without a question."""
     if not rows:
-        return ["<p>Not known: there is no completions table, or none of the steps asked for.</p>\n"]
+        return None
     providers = dict.fromkeys(p for row in rows for peer in row["peers"].values() for p in peer["rewards"])
     figures = {f"reward:{p}": "reward" if len(providers) == 1 else f"reward {p}" for p in providers}
-    figures |= {"weight": "weight", "pmi": "PMI", "agreeing": "share equal to the aggregate"}
-    kinds = {
-        "all": "all",
-        "differ": "several answers",
-        "agree": "one answer",
-        "abstained": "no aggregate",
-        "lacking": "a sample without an answer",
+    return {
+        "left_out": left_out(runs, limits),
+        "runs": {"": "all"} | {str(index): run.name for index, run in enumerate(runs)},
+        "steps": {"": "all"} | {str(step): f"step {step}" for step in sorted({row["step"] for row in rows})},
+        "figures": figures | {"weight": "weight", "pmi": "PMI", "agreeing": "share equal to the aggregate"},
+        "peers": peers,
     }
-    steps = {str(step): f"step {step}" for step in sorted({row["step"] for row in rows})}
-    names = {str(index): name for index, name in enumerate(data["runs"])}
-    ticks = "".join(
-        f'<label class="tick"><input type="checkbox" id="peer-{i}" checked>{_bdi(name)}</label>'
-        for i, name in enumerate(data["peers"])
-    )
-    said = "".join(f"<li>{escaped(sentence)}</li>" for sentence in left_out(runs, limits))
-    return [
-        "<p>What each peer answered at the recorded steps. A tick marks answers that equal the aggregate; figures are "
-        "means over a peer's samples.</p>\n",
-        f'<ul class="soft" id="left-out">{said}</ul>\n' if said else "",
-        '<noscript><p class="note">This table needs JavaScript.</p></noscript>\n',
-        '<div class="filters" role="group" aria-label="Filters">'
-        '<label>Search<input type="search" id="search" placeholder="words in question or completions"></label>'
-        f"{_select('run', 'Run', {'': 'all'} | names, hidden=len(runs) == 1)}"
-        f"{_select('step', 'Step', {'': 'all'} | steps)}"
-        f"{_select('kind', 'Questions with', kinds)}"
-        f"{_select('figure', 'A peer sorts by', figures)}"
-        f"{_select('sort', 'Sort by', {})}{ticks}</div>\n",
-        '<p class="soft" id="count" aria-live="polite"></p>\n',
-        '<div class="scroll"><table id="questions-table" class="cards">'
-        "<thead><tr></tr></thead><tbody></tbody></table></div>\n",
-        '<button type="button" id="more" hidden>Show more</button>\n',
-    ]
-
-
-def _select(place: str, label: str, options: dict[str, str], hidden: bool = False) -> str:
-    made = "".join(f'<option value="{escaped(value)}">{escaped(text)}</option>' for value, text in options.items())
-    return f'<label{" hidden" if hidden else ""}>{label}<select id="{place}">{made}</select></label>'

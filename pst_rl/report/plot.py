@@ -1,9 +1,9 @@
 """One picture of a run: accuracy before and after, and its course."""
 
-import os
 from pathlib import Path
 from typing import Any
 
+from pst_rl.files import write_atomically
 from pst_rl.report.drawing import VOTE_COLOUR, draw_accuracy, draw_series, peer_colours
 from pst_rl.report.results import RunResults
 from pst_rl.report.tables import title
@@ -43,9 +43,5 @@ def plot_report(results: RunResults, log_history: list[dict[str, Any]], path: st
         draw_series(panels[1, 0], log_history, "Share of questions without a target", "{}/abstained", shared)
     draw_series(panels[1, 1], log_history, "Distinct answers per question", "{}/distinct_answers", shared)
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"part.{path.name}")
-    figure.savefig(beside)
-    os.replace(beside, path)
-    return path
+    ending = Path(path).suffix.removeprefix(".") or None
+    return write_atomically(path, lambda beside: figure.savefig(beside, format=ending))

@@ -1,14 +1,14 @@
 """What a run measured, and its file `results.json`."""
 
-import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+
+from pst_rl.report.results_file import read_results_file, write_results_file
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class RunResults:
 
 
 def write_results(results: RunResults, folder: str | Path) -> Path:
-    """Write `results.json` into the folder and return its path.
+    """Write `results.json`, of the kind "training", into the folder and return its path.
 
     Accuracies are fractions, `mean_gain` is in points, unknown values are `null`. The file appears whole or not at
     all. Configuration values that JSON does not know are written as text.
@@ -99,23 +99,16 @@ def write_results(results: RunResults, folder: str | Path) -> Path:
         "alarms": results.alarms,
         "config": results.config,
     }
-    path = Path(folder) / "results.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".json.part")
-    beside.write_text(json.dumps(_jsonable(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(beside, path)
-    return path
+    return write_results_file(folder, "training", _jsonable(content), indent=2)
 
 
 def read_results(path: str | Path) -> RunResults:
     """Read what `write_results` wrote, by this version or an older one: what is missing keeps its default.
 
     Raises:
-        ValueError: It is no JSON, or has no result of a peer.
+        FileNotFoundError, ValueError: As `read_results_file`: there is none, or it is no training run's.
     """
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
-    if not isinstance(content, dict) or not isinstance(content.get("peers"), dict):
-        raise ValueError("it has no `peers`")
+    content = read_results_file(path, "training")
     return RunResults(
         peers={name: PeerResult(**_known(PeerResult, peer)) for name, peer in content["peers"].items()},
         vote=VoteResult(**_known(VoteResult, content.get("vote") or {})),

@@ -10,6 +10,7 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from pst_rl.report.results import RunResults, read_results
+from pst_rl.report.results_file import FILE, WrongKind
 
 if TYPE_CHECKING:
     import pandas
@@ -67,15 +68,18 @@ def read_run(folder: str | Path, name: str | None = None) -> Run:
 
     Raises:
         FileNotFoundError: The folder is not there, or holds nothing of a run.
+        WrongKind: All it holds is the results of another command.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {str(folder)!r}.")
     missing: list[str] = []
-    results = _results(folder, missing)
+    results, foreign = _results(folder, missing)
     state = _newest_state(folder, missing)
     tables = _tables(folder, missing)
     if results is None and state is None and not tables:
+        if foreign is not None:
+            raise foreign
         raise FileNotFoundError(_no_run(folder, missing))
     alarms = _alarms(folder, results, state, missing)
     history = [] if state is None else state[1]["log_history"]
@@ -86,7 +90,7 @@ def read_runs(folders: Sequence[str | Path]) -> list[Run]:
     """Reads several runs; folders of one name are called by what was typed.
 
     Raises:
-        FileNotFoundError: As `read_run`.
+        FileNotFoundError, WrongKind: As `read_run`.
     """
     names = [Path(folder).resolve().name for folder in folders]
     return [
@@ -99,16 +103,20 @@ def _is_peers(key: str) -> bool:
     return key.count("/") == 1 and key.endswith("/parsed") and not key.startswith(("eval_", "peers/"))
 
 
-def _results(folder: Path, missing: list[str]) -> RunResults | None:
-    path = folder / "results.json"
+def _results(folder: Path, missing: list[str]) -> tuple[RunResults | None, WrongKind | None]:
+    """The results, or why those that are there are not a run's."""
+    path = folder / FILE
     if not path.is_file():
-        missing.append("results.json: accuracy before and after, cost by phase and options are not known.")
-        return None
+        missing.append(f"{FILE}: accuracy before and after, cost by phase and options are not known.")
+        return None, None
     try:
-        return read_results(path)
+        return read_results(path), None
+    except WrongKind as error:
+        missing.append(f"{FILE} of a training run: {error}")
+        return None, error
     except (ValueError, TypeError) as error:
-        missing.append(f"results.json cannot be read ({error}).")
-        return None
+        missing.append(f"{FILE} cannot be read ({error}).")
+        return None, None
 
 
 def _newest_state(folder: Path, missing: list[str]) -> tuple[Path, dict[str, Any]] | None:

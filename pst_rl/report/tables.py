@@ -1,6 +1,6 @@
 """The results of a run as a table: printed, or in Markdown."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -32,9 +32,30 @@ def print_table(results: RunResults, console: "Console | None" = None) -> None:
 
 def markdown_table(results: RunResults) -> str:
     """Return the table in Markdown, for a model card or a README."""
-    lines = [_HEADER, ("---", *["---:"] * (len(_HEADER) - 1)), *_rows(results)]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    table = "\n".join(pipe_table(_HEADER, _rows(results), numbers_from=1))
     return f"{table}\n\n{title(results)}. {caption(results)}"
+
+
+def pipe_table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from: int | None = None, even: bool = False
+) -> list[str]:
+    """The lines of a table in Markdown; a bar in a cell is escaped, and a line break is a space.
+
+    Args:
+        header, rows: Texts, one for each column.
+        numbers_from: Columns from this one on are aligned at the right.
+        even: Pad the columns to even widths, to be read in a terminal too.
+
+    Raises:
+        ValueError: A row has more or fewer cells than the header.
+    """
+    cells = [[" ".join(cell.splitlines()).replace("|", "\\|") for cell in line] for line in (header, *rows)]
+    widths = [max(map(len, column)) if even else 3 for column in zip(*cells, strict=True)]
+    right = [numbers_from is not None and i >= numbers_from for i in range(len(widths))]
+    rule = ["-" * max(1, width) + ":" * number for width, number in zip(widths, right, strict=True)]
+    if even:
+        cells = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in cells]
+    return [f"| {' | '.join(line)} |" for line in (cells[0], rule, *cells[1:])]
 
 
 def _rows(results: RunResults) -> list[tuple[str, ...]]:

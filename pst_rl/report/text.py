@@ -1,6 +1,5 @@
 """Text of models and data, made safe to show: it may hold markup, control characters and halves of surrogate pairs."""
 
-import html
 import re
 
 # C0 but tab and newline, DEL, C1, marks that turn the direction of the text around, and lone surrogates.
@@ -14,11 +13,6 @@ def visible(text: object) -> str:
     'a␛[1m'
     """
     return _HOSTILE.sub(_symbol, str(text))
-
-
-def escaped(text: object) -> str:
-    """`visible` text for HTML, in an element or in a quoted attribute."""
-    return html.escape(visible(text), quote=True)
 
 
 def plain(text: object, longest: int = 22) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any, Literal
 
 from accelerate.utils import broadcast_object_list
@@ -99,7 +98,9 @@ class ICMReward:
         self.reward, self.separator, self.batch_size = reward, separator, batch_size
 
     def __call__(self, group: Group) -> Rewards:
-        prompts, candidates, rivals = self._items(group, [Guard.of(j._tokenizer) for j in self._judges(group)])
+        # The same prompts for all judges: none of them may find its control tokens in what a peer wrote.
+        guard = Guard(tuple(token for judge in self._judges(group) for token in judge.format.guard.control))
+        prompts, candidates, rivals = self._items(group, guard)
         values, abstain = blank(group)
         for q in range(len(group.prompts)):
             abstain[:, q] = not any(question == q for question, _ in candidates)
@@ -117,7 +118,7 @@ class ICMReward:
         return Rewards(values, abstain, cost)
 
     def _items(
-        self, group: Group, guards: list[Guard]
+        self, group: Group, guard: Guard
     ) -> tuple[list[str], dict[tuple[int, str], Candidate], list[tuple[int, ...]]]:
         """Prompts of the items, the candidate of each (question, answer key), and items that exclude each other."""
         prompts: list[str] = []
@@ -137,8 +138,8 @@ class ICMReward:
                 continue
             for key in known:
                 candidates[q, key] = Candidate(len(prompts), 1)
-                claim = reduce(lambda text, guard: guard.disarm(text), guards, key)  # what a model wrote
-                prompts.append(self.template.render({**question, "claim": claim}))
+                claim = self.template.guarded({**question, "claim": key}, ["claim"], guard)
+                prompts.append(self.template.render(claim))
             if len(known) > 1:
                 rivals.append(tuple(range(first, len(prompts))))
         return prompts, candidates, rivals
@@ -159,7 +160,7 @@ class ICMReward:
     def _predictor(self, judge: Any, prompts: list[str]) -> LanguageModelPredictor:
         return LanguageModelPredictor(
             judge.model,
-            judge._tokenizer,
+            judge.tokenizer,
             prompts,
             self.template.label_words,
             separator=self.separator,

@@ -9,8 +9,7 @@ from typing import Literal, get_args
 
 from pst_rl.aggregation.base import break_tie
 from pst_rl.options import check_choices
-from pst_rl.queries import Query
-from pst_rl.records import Group, Response, Rewards
+from pst_rl.records import Group, Query, Response, Rewards
 from pst_rl.rewards.base import blank
 from pst_rl.scoring.juror import Juror
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pst_rl.peers.prompts import Prompt, PromptFormat, end_of_turn
+from pst_rl.peers.prompts import BASE_TEMPLATE
+from pst_rl.peers.reader import PromptReader, end_ids, load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -34,7 +35,7 @@ class NoCheckpointing:
     gradient_checkpointing_kwargs: None = None
 
 
-class Juror:
+class Juror(PromptReader):
     """A frozen model that judges and takes no part: never trained, never saved, and it answers no question.
 
     Pass it as a judge: `group.scorer.logprobs(juror, queries)`, or `MutualPrediction(jurors=Juror("org/small"))`.
@@ -64,44 +65,24 @@ class Juror:
         dtype: str = "float32",
         revision: str | None = None,
         device: str | torch.device | None = None,
-        base_template: str = "Question: {prompt}\nAnswer:",
+        base_template: str = BASE_TEMPLATE,
     ):
         if "{prompt}" not in base_template:
             raise ValueError(f"base_template must contain {{prompt}}, got {base_template!r}.")
         if isinstance(model, (str, os.PathLike)):
             from accelerate import PartialState
-            from transformers import AutoModelForCausalLM, AutoTokenizer
+            from transformers import AutoModelForCausalLM
 
             source = {"revision": revision, "trust_remote_code": False}
-            tokenizer = tokenizer or AutoTokenizer.from_pretrained(model, **source)
+            tokenizer = tokenizer or load_tokenizer(model, **source)
             model = AutoModelForCausalLM.from_pretrained(model, dtype=dtype, use_safetensors=True, **source)
             device = device or PartialState().device
         elif tokenizer is None:
             raise ValueError("A juror that is already loaded needs its tokenizer too: Juror(model, tokenizer).")
         self.model = (model if device is None else model.to(device)).eval().requires_grad_(False)
-        self._tokenizer = tokenizer
         if tokenizer.pad_token_id is None:  # padded places are masked, any token will do
             tokenizer.pad_token = tokenizer.eos_token
-        self.format = PromptFormat.of(tokenizer, base_template)
+        super().__init__(tokenizer, base_template, ends=end_ids(self.model, tokenizer))
         self.accelerator = Placement(self.model.device)
         self.args = NoCheckpointing()
         self.tokens: Counter[str] = Counter()  # "scored" on this process
-
-    def prompt_ids(self, prompt: Prompt) -> list[int]:
-        """Token ids of a prompt that `format.adapt` has made acceptable."""
-        if isinstance(prompt, str):
-            return list(self._tokenizer(text=prompt)["input_ids"])
-        return list(
-            self._tokenizer.apply_chat_template(prompt, tokenize=True, return_dict=False, add_generation_prompt=True)
-        )
-
-    def text_ids(self, text: str) -> list[int]:
-        """Token ids of text that continues a prompt or a response; no control token is among them."""
-        return self._tokenizer.encode(self.format.guard.disarm(text), add_special_tokens=False)
-
-    @property
-    def end_of_turn(self) -> int:
-        """The token that ends an assistant's turn in this model's chat template (or the end-of-sequence token)."""
-        declared = self.model.generation_config.eos_token_id
-        ends = {self._tokenizer.eos_token_id, *(declared if isinstance(declared, list) else [declared])}
-        return end_of_turn(self._tokenizer, self.format.chat, ends)

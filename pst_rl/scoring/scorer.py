@@ -13,8 +13,8 @@ import torch
 from accelerate.utils import gather_object
 
 from pst_rl.peers.prompts import Prompt, foreign_prompt
-from pst_rl.queries import Query, Score, TokenStatistics
-from pst_rl.records import Rollout
+from pst_rl.peers.reader import Reader
+from pst_rl.records import Query, Rollout, Score, TokenStatistics
 from pst_rl.scoring.logprobs import sum_logprobs, token_statistics
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Scorer:
             self._statistics = TokenStatistics(*shaped.contiguous())
         return self._statistics
 
-    def _tokenise(self, engine: PeerTrainer | Juror, query: Query) -> tuple[list[int], list[int]]:
+    def _tokenise(self, engine: Reader, query: Query) -> tuple[list[int], list[int]]:
         prompt = self.prompts[query.question]
         context = engine.prompt_ids(foreign_prompt(engine.format, self.build_prompt, prompt, query.shown))
         context += engine.text_ids(query.given) if query.given else []

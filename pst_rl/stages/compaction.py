@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from pst_rl.config import PSTConfig
-from pst_rl.peer_update import PeerUpdate
+from pst_rl.records import PeerUpdate
 
 ROW_MEAN = ("grpo", "dr_grpo")
 TOKEN_COUNT = ("dapo", "cispo")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pst_rl.files import write_atomically
 from pst_rl.peers.prompts import prompt_text
 from pst_rl.records import Group, Rewards, Weights
 
@@ -62,11 +62,7 @@ def write_completions(table: pandas.DataFrame, folder: str | Path) -> Path:
     """
     step, block = table[["step", "block"]].iloc[0]
     path = Path(folder) / "completions" / f"completions_{step:05d}_{block:05d}.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
-    table.to_parquet(beside)
-    os.replace(beside, path)
-    return path
+    return write_atomically(path, table.to_parquet)
 
 
 def report_completions(table: pandas.DataFrame, report_to: Collection[str]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,14 @@ class Evaluation:
     correct: dict[str, list[bool]] | None
 
     def metrics(self) -> dict[str, float]:
-        """Scalars under the names used in logs, without the `eval_` prefix."""
+        """Shares under the names used in logs, without the `eval_` prefix; of greedy answers, but for `pooled_vote`.
+
+        - `<peer>/parsed`: of the questions, those with an answer.
+        - `peers/pairwise_agreement`: of all pairs of peers at all questions, those that give the same answer; not for
+          one peer. (`peers/agreement` is another quantity, of the samples in training: see `joint_metrics`.)
+        - `<peer>/accuracy`, `vote/accuracy`, `pooled_vote/accuracy`: exact match; only with labels.
+        - `peers/unanimous_wrong`: questions at which all peers give the same wrong answer; only with labels.
+        """
         count = len(self.greedy[0])
         values = {
             f"{name}/parsed": sum(r.answer is not None for r in rows) / count
@@ -65,7 +73,7 @@ class Evaluation:
             (a[q].key, b[q].key) for q in range(count) for i, a in enumerate(self.greedy) for b in self.greedy[i + 1 :]
         ]
         if pairs:
-            values["peers/agreement"] = sum(a is not None and a == b for a, b in pairs) / len(pairs)
+            values["peers/pairwise_agreement"] = sum(a is not None and a == b for a, b in pairs) / len(pairs)
         if self.correct is not None:
             values |= {f"{name}/accuracy": sum(hits) / len(hits) for name, hits in self.correct.items()}
             unanimous = [q for q in range(count) if len({rows[q].key for rows in self.greedy}) == 1]
@@ -93,6 +101,19 @@ def evaluate_peers(request: EvaluationRequest) -> Evaluation:
     return Evaluation(request.names, first, sampled, correct)
 
 
+@contextmanager
+def evaluating(engines: Collection[PeerTrainer]) -> Iterator[None]:
+    """All peers in evaluation mode; afterwards, also after an error, in the mode they were in."""
+    modes = [engine.model.training for engine in engines]
+    for engine in engines:
+        engine.model.eval()
+    try:
+        yield
+    finally:
+        for engine, mode in zip(engines, modes, strict=True):
+            engine.model.train(mode)
+
+
 def is_right(response: Response, gold: Any) -> bool:
     """Exact match of one finished, parsed response."""
     return response.answer is not None and is_correct(response.answer, gold)
@@ -114,19 +135,16 @@ def _ask(request: EvaluationRequest, questions: int, copies: int, greedy: bool) 
     size = max(1, request.batch_size // copies)
     peers = len(request.engines)
     local: list[tuple[int, list[tuple[Response, ...]]]] = []
-    modes = [engine.model.training for engine in request.engines]
-    for engine in request.engines:
-        engine.model.eval()
-    for start in range(0, len(mine), size):
-        chunk = mine[start : start + size]
-        prompts = [request.prompts[q] for q in chunk for _ in range(copies)]
-        filled = replace(request.rollout, prompts=prompts, orders=[tuple(range(peers))] * len(prompts), greedy=greedy)
-        rollouts = roll_out(request.engines, filled).rollouts
-        for k, q in enumerate(chunk):
-            rows = range(k * copies, (k + 1) * copies)
-            local.append((q, [tuple(_response(r, i) for i in rows) for r in rollouts]))
-    for engine, mode in zip(request.engines, modes, strict=True):
-        engine.model.train(mode)
+    with evaluating(request.engines):
+        for start in range(0, len(mine), size):
+            chunk = mine[start : start + size]
+            prompts = [request.prompts[q] for q in chunk for _ in range(copies)]
+            orders = [tuple(range(peers))] * len(prompts)
+            filled = replace(request.rollout, prompts=prompts, orders=orders, greedy=greedy)
+            rollouts = roll_out(request.engines, filled).rollouts
+            for k, q in enumerate(chunk):
+                rows = range(k * copies, (k + 1) * copies)
+                local.append((q, [tuple(_response(r, i) for i in rows) for r in rollouts]))
     by_question = dict(gather_object(local))
     return [[by_question[q][p] for q in range(questions)] for p in range(peers)]
 

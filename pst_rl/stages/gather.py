@@ -42,7 +42,7 @@ def gather_group(request: GatherRequest) -> Group:
         RuntimeError: The rows do not form complete groups of one question each.
     """
     rows = gather_object(request.rows)
-    questions = [rows[i : i + request.chains] for i in range(0, len(rows), request.chains)]
+    questions = by_question(rows, request.chains)
     for copies in questions:
         if len(copies) != request.chains or any(row["prompt"] != copies[0]["prompt"] for row in copies):
             raise RuntimeError(
@@ -66,9 +66,13 @@ def gather_responses(rollouts: list[Rollout], chains: int, keep_token_ids: bool 
     local = [[_response(rollout, i, keep_token_ids) for rollout in rollouts] for i in range(len(rollouts[0].texts))]
     rows = gather_object(local)
     return tuple(
-        tuple(tuple(row[p] for row in rows[i : i + chains]) for i in range(0, len(rows), chains))
-        for p in range(len(rollouts))
+        tuple(tuple(row[p] for row in copies) for copies in by_question(rows, chains)) for p in range(len(rollouts))
     )
+
+
+def by_question(rows: list[Any], chains: int) -> list[list[Any]]:
+    """The rows of the complete batch, `[question][chain]`."""
+    return [rows[i : i + chains] for i in range(0, len(rows), chains)]
 
 
 def with_turns(group: Group, responses: Responses) -> Group:

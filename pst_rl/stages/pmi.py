@@ -189,8 +189,7 @@ class PMIWeights:
         """
         jobs: dict[int, list[tuple[int, str, Pair | CachedPair, Pair | None]]] = {}
         count = len(request.rollouts[p].texts)
-        for row in range(count):
-            q, g = divmod(request.offset + row, request.group.shape[2])
+        for row, (q, g) in enumerate(request.local.cells):
             own_samples = self.marginal == "own_samples"
             wanted = (
                 request.active[p, q]
@@ -259,8 +258,8 @@ class PMIWeights:
         return engine.prompt_ids(engine.format.adapt(self._plain_prompt(request, row)))
 
     def _plain_prompt(self, request: WeightRequest, row: int):
-        chains = request.group.shape[2]
-        return request.group.prompts[(request.offset + row) // chains]
+        question, _ = request.local.cells[row]
+        return request.group.prompts[question]
 
     def _context(self, request: WeightRequest, scorer: int, p: int, row: int) -> list[int]:
         rollout, engine = request.rollouts[p], request.engines[scorer]

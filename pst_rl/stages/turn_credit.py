@@ -7,60 +7,12 @@ foreign tokens                 none: they are masked out of the loss
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 import torch
 from trl.trainer.utils import nanstd
 
-from pst_rl.records import Rewards
-
-if TYPE_CHECKING:
-    from pst_rl.records import Rollout
+from pst_rl.records import Rewards, Rollout, TurnCredit
 
 EPSILON = 1e-4  # TRL's
-
-
-@dataclass(frozen=True)
-class TurnCredit:
-    """Per-token credit of one peer's rows.
-
-    Attributes:
-        own: For every row, 1 for each token the peer generated and 0 for each foreign one.
-        first: How many tokens the first answer of each row has.
-        later: For every row and token, the advantage of the later turn it belongs to; 0 in first answers and foreign
-            text.
-    """
-
-    own: list[list[int]]
-    first: list[int]
-    later: list[list[float]]
-
-    def per_token(self, advantages: torch.Tensor, width: int) -> torch.Tensor:
-        """Advantages of all tokens, (B, width), from those of the first answers, (B,); 0 in the padding."""
-        later = torch.zeros(len(self.later), width).to(advantages)
-        for row, values in enumerate(self.later):
-            later[row, : len(values)] = torch.tensor(values).to(advantages)
-        is_first = torch.arange(width) < torch.tensor(self.first)[:, None]
-        return torch.where(is_first.to(advantages.device), advantages[:, None], later)
-
-    @property
-    def active(self) -> torch.Tensor:
-        """Rows in which some later turn has an advantage, bool (B,)."""
-        return torch.tensor([any(values) for values in self.later], dtype=torch.bool)
-
-    @property
-    def tokens(self) -> int:
-        """The peer's own tokens in all rows."""
-        return sum(map(sum, self.own))
-
-    def scaled(self, factor: float) -> TurnCredit:
-        """The same rows with the advantages of later turns multiplied."""
-        return TurnCredit(self.own, self.first, [[factor * value for value in values] for values in self.later])
-
-    def pick(self, rows: list[int]) -> TurnCredit:
-        """The credit of some of the rows."""
-        return TurnCredit(*([values[i] for i in rows] for values in (self.own, self.first, self.later)))
 
 
 def later_advantages(rewards: list[Rewards], weights: list[float], scale_rewards: str) -> torch.Tensor | None:

@@ -13,14 +13,14 @@ Rows with later turns reach the loss whole under `grpo`, with an advantage for e
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
-from pst_rl.peer_update import PeerUpdate
-from pst_rl.records import Group, Rewards, Rollout, Target, Weights
-from pst_rl.stages.turn_credit import TurnCredit, credit_turns, later_advantages
+from pst_rl.records import Group, LocalRows, PeerUpdate, Rewards, Rollout, Target, TurnCredit, Weights
+from pst_rl.stages.turn_credit import credit_turns, later_advantages
 
 if TYPE_CHECKING:
     from pst_rl.config import PSTConfig
@@ -35,31 +35,31 @@ class UpdateRequest:
         engine: The peer.
         index: Its index in the group.
         group, rewards, weights: Complete, over all processes; `rewards` by provider name, without monitors.
+        mix: Weight of each of these rewards in this generation batch, by provider name.
         rollout: The peer's rollout on this process.
-        offset: Index of this process's first row in the complete batch.
+        local: Which questions and chains the rows of this process are.
     """
 
     engine: PeerTrainer
     index: int
     group: Group
-    rewards: dict[str, Rewards]
+    rewards: Mapping[str, Rewards]
+    mix: Mapping[str, float]
     weights: Weights
     rollout: Rollout
-    offset: int
+    local: LocalRows
 
 
 def make_update(request: UpdateRequest, config: PSTConfig) -> PeerUpdate:
     """The local rows of one peer, as its `GRPOTrainer` will see them."""
-    rollout, p = request.rollout, request.index
-    rows = slice(request.offset, request.offset + len(rollout.texts))
-    weights = request.weights.values[p].flatten()[rows]
+    rollout, p, local = request.rollout, request.index, request.local
+    weights = local.pick(request.weights.values[p])
     updated = torch.ones(len(weights), dtype=torch.bool)
     if not config.update_last_peer:
-        chains = request.group.shape[2]
-        updated = torch.tensor([request.group.order[i // chains][-1] != p for i in range(rows.start, rows.stop)])
+        updated = torch.tensor([request.group.order[q][-1] != p for q, _ in local.cells])
         weights = torch.where(updated, weights, 0.0)
     rewards = {
-        name: torch.where(r.abstain[p], float("nan"), r.values[p]).flatten()[rows].tolist()
+        name: local.pick(torch.where(r.abstain[p], float("nan"), r.values[p])).tolist()
         for name, r in request.rewards.items()
     }
     prompt_ids, completion_ids, advantages, credit = rollout.prompt_ids, rollout.completion_ids, None, None
@@ -68,7 +68,7 @@ def make_update(request: UpdateRequest, config: PSTConfig) -> PeerUpdate:
         prompt_ids = [[*prompt, *history] for prompt, history in zip(prompt_ids, histories, strict=True)]
         completion_ids = [ids[len(history) :] for ids, history in zip(completion_ids, histories, strict=True)]
     if config.objective != "grpo":
-        targets = [t for chains in request.group.targets[p] for t in chains][rows]
+        targets = local.take(request.group.targets[p])
         usable = [t is not None for t in targets]
         if config.objective == "weighted_sft":
             usable = [u and a is not None for u, a in zip(usable, rollout.answers, strict=True)]
@@ -97,11 +97,10 @@ def turn_credit(request: UpdateRequest, config: PSTConfig, updated: torch.Tensor
     rollout = request.rollout
     if rollout.turns is None or not any(rollout.turns):
         return None
-    mix = request.engine.reward_weights.tolist()
+    mix = [request.mix[name] for name in request.rewards]
     advantages = later_advantages(list(request.rewards.values()), mix, config.scale_rewards)
     if advantages is not None:
-        rows = slice(request.offset, request.offset + len(rollout.texts))
-        advantages = advantages[request.index].flatten(0, 1)[rows] * updated[:, None]
+        advantages = request.local.pick(advantages[request.index]) * updated[:, None]
     return credit_turns(rollout, first_answers(request), advantages)
 
 
@@ -112,37 +111,17 @@ def discussed(request: UpdateRequest) -> list[list[int]]:
     taught equally often; a row without later turns has no history. Which turns the paper sums over is not published;
     one turn for each sample is our choice: it keeps the number of target tokens that of training without discussion.
     """
-    rollout, chains = request.rollout, request.group.shape[2]
+    rollout = request.rollout
     histories = []
-    for i, ids in enumerate(rollout.completion_ids):
+    for i, (ids, (_, g)) in enumerate(zip(rollout.completion_ids, request.local.cells, strict=True)):
         turns = rollout.turns[i] if rollout.turns is not None else ()
-        g = (request.offset + i) % chains
         histories.append(ids[: turns[g % len(turns)].start] if turns else [])
     return histories
 
 
 def first_answers(request: UpdateRequest) -> list[int]:
     """How many tokens the first answer of each local row has."""
-    lengths = [response.length for chains in request.group.responses[request.index] for response in chains]
-    return lengths[request.offset : request.offset + len(request.rollout.texts)]
-
-
-def check_discussion(objective: str, discusses: bool) -> None:
-    """Refuses a discussion that nothing would read, and an objective that would miss one.
-
-    Raises:
-        ValueError: A cross-entropy objective of single answers with a discussion, or `discussion_sft` without one.
-    """
-    if discusses and objective in ("weighted_sft", "aggregate_sft"):
-        raise ValueError(
-            f"objective={objective!r} trains single answers and would throw the discussion away. Use "
-            "objective='grpo' or 'discussion_sft', or rewards without a discussion."
-        )
-    if objective == "discussion_sft" and not discusses:
-        raise ValueError(
-            "objective='discussion_sft' needs a reward provider that declares a discussion, such as 'saie'. Without "
-            "one use objective='aggregate_sft'."
-        )
+    return [response.length for response in request.local.take(request.group.responses[request.index])]
 
 
 def target_ids(engine: PeerTrainer, target: Target | None) -> list[int] | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from pst_rl.records import Group, Rewards, Rollout, Weights
+from pst_rl.records import Group, LocalRows, Rewards, Rollout, Weights
 
 if TYPE_CHECKING:
     from pst_rl.config import PSTConfig
@@ -24,7 +24,7 @@ class WeightRequest:
         group: The complete group with targets.
         rewards: Every provider's rewards, by name.
         rollouts: This process's rollouts, one per peer.
-        offset: Index of this process's first row in the complete batch: row i is (q, g) = divmod(offset + i, G).
+        local: Which questions and chains this process's rows are.
         active: Samples whose advantage can differ from zero, bool (P, Q, G), equal on every process; what weight the
             others get changes nothing.
         build_prompt: Hook `(prompt, previous_texts) -> prompt`, to show a peer what others said.
@@ -36,7 +36,7 @@ class WeightRequest:
     group: Group
     rewards: dict[str, Rewards]
     rollouts: list[Rollout]
-    offset: int
+    local: LocalRows
     active: torch.Tensor
     build_prompt: Callable
     answer_template: str

@@ -6,10 +6,10 @@ revise its answer after a remark, and remark on an answer. The concept model inf
 what the labels mean: the test bed of `pst_rl.coherence`. Importing this module loads no model library.
 """
 
-import hashlib
 import json
 from pathlib import Path
 
+from pst_rl.files import file_digest
 from pst_rl.tiny.concepts import CLAIM_STYLE, CONCEPT_STYLE, concept_claims, concept_labels, concept_questions
 from pst_rl.tiny.discussion import LEARNER_STYLE, PEER_STYLE
 from pst_rl.tiny.questions import tiny_questions
@@ -50,11 +50,6 @@ CHECKED = (
 )
 
 
-def sha256(file: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal text."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
 def verify_checksums(folder: Path = FOLDER) -> None:
     """Compare the files of the shipped models with `checksums.json`.
 
@@ -71,4 +66,4 @@ def verify_checksums(folder: Path = FOLDER) -> None:
 
 
 def _matches(file: Path, digest: str) -> bool:
-    return file.is_file() and sha256(file) == digest
+    return file.is_file() and file_digest(file) == digest

@@ -7,6 +7,7 @@ the manner of SimulEq). Every intermediate result is a non-negative integer.
 
 from dataclasses import dataclass
 from random import Random
+from typing import NamedTuple
 
 FAMILIES = ("arithmetic", "word", "linear")
 
@@ -42,6 +43,10 @@ class Problem:
     def solution(self) -> str:
         """The worked solution as a response, for example `"6+5=11. 3+2+1=6. #### 61"`."""
         return f"{'. '.join(map(str, self.steps))}. #### {self.answer}"
+
+
+Worked = tuple[str, tuple[Step, ...]]
+"""A question and its working."""
 
 
 def work(first: int, *rest: str | int) -> Step:
@@ -82,7 +87,7 @@ def sample_problem(rng: Random, family: str) -> Problem:
     return Problem(family, question, steps, conclude(family, steps))
 
 
-def _arithmetic(rng: Random) -> tuple[str, tuple[Step, ...]]:
+def _arithmetic(rng: Random) -> Worked:
     operator = rng.choice("+-*")
     if operator == "*":
         a, b = rng.randint(12, 99), rng.randint(3, 9)
@@ -107,74 +112,123 @@ def _columns(a: int, operator: str, b: int) -> tuple[Step, Step]:
     return ones, tens
 
 
-def _word(rng: Random) -> tuple[str, tuple[Step, ...]]:
+class _Scene(NamedTuple):
+    """Who and what a word problem is about, and where its numbers are drawn from."""
+
+    rng: Random
+    name: str
+    other: str
+    thing: str
+    thing2: str
+    container: str
+
+    def draw(self, low: int, high: int) -> int:
+        return self.rng.randint(low, high)
+
+
+def _word(rng: Random) -> Worked:
     (name, other), (thing, thing2) = rng.sample(_NAMES, 2), rng.sample(_THINGS, 2)
-    container, draw = rng.choice(_CONTAINERS), rng.randint
-    template = draw(0, 9)
-    if template == 0:
-        have, more = draw(5, 40), draw(3, 30)
-        total = work(have, "+", more)
-        less = min(draw(3, total.result - 2), 30)
-        change = rng.choice(
-            (
-                f"{name} bought {more} more and gave {less} to {other}.",
-                f"{other} gave {name} {more} more, but {name} lost {less}.",
-            )
+    scene = _Scene(rng, name, other, thing, thing2, rng.choice(_CONTAINERS))
+    return _WORD_TEMPLATES[rng.randint(0, 9)](scene)
+
+
+def _more_then_less(s: _Scene) -> Worked:
+    have, more = s.draw(5, 40), s.draw(3, 30)
+    total = work(have, "+", more)
+    less = min(s.draw(3, total.result - 2), 30)
+    change = s.rng.choice(
+        (
+            f"{s.name} bought {more} more and gave {less} to {s.other}.",
+            f"{s.other} gave {s.name} {more} more, but {s.name} lost {less}.",
         )
-        text = f"{name} had {have} {thing}. {change} How many {thing} does {name} have now?"
-        return text, (total, work(total.result, "-", less))
-    if template == 1:
-        boxes, each = draw(3, 9), draw(3, 9)
-        total = work(boxes, "*", each)
-        taken = draw(2, total.result - 1)
-        text = f"There are {boxes} {container} with {each} {thing} in each. {name} takes {taken} {thing}. "
-        return text + f"How many {thing} are left?", (total, work(total.result, "-", taken))
-    if template == 2:
-        total, each = _product(rng)
-        first = draw(1, total - 1)
-        text = f"{name} found {first} {thing} and {total - first} {thing2}. They go in {container} of {each}. "
-        text += f"How many {container} does {name} need?"
-        return text, (work(first, "+", total - first), work(total, "/", each))
-    if template == 3:
-        total, boxes = _product(rng)
-        given = draw(3, 20)
-        text = f"{name} had {total + given} {thing}. After giving {given} to {other}, {name} put the rest in "
-        text += f"{boxes} {container} equally. How many {thing} are in each?"
-        return text, (work(total + given, "-", given), work(total, "/", boxes))
-    if template == 4:
-        first, second, price = draw(2, 9), draw(2, 9), draw(3, 9)
-        text = f"{name} sold {first} {thing} and {second} {thing2}. Each cost {price} dollars. "
-        total = work(first, "+", second)
-        return text + f"How many dollars did {name} get?", (total, work(total.result, "*", price))
-    if template == 5:
-        have, more = draw(5, 30), draw(3, 20)
-        text = f"{name} has {have} {thing}. {other} has {more} more than {name}. "
-        theirs = work(have, "+", more)
-        return text + f"How many {thing} do they have together?", (theirs, work(have, "+", theirs.result))
-    if template == 6:
-        fewer = draw(3, 20)
-        have = draw(fewer + 2, 40)
-        text = f"{name} has {have} {thing}. {other} has {fewer} fewer than {name}. "
-        theirs = work(have, "-", fewer)
-        return text + f"How many {thing} do they have together?", (theirs, work(have, "+", theirs.result))
-    if template == 7:
-        boxes, each, had = draw(3, 9), draw(3, 9), draw(3, 20)
-        bought = work(boxes, "*", each)
-        total = work(had, "+", bought.result)
-        lost = min(draw(2, 20), total.result - 1)
-        text = f"{name} had {had} {thing} and bought {boxes} {container} of {each}. Then {name} lost {lost}. "
-        steps = (bought, total, work(total.result, "-", lost))
-        return text + f"How many {thing} does {name} have now?", steps
-    if template == 8:
-        boxes, each, boxes2, each2 = draw(2, 9), draw(3, 9), draw(2, 9), draw(3, 9)
-        text = f"{name} has {boxes} {container} of {each} {thing} and {boxes2} {container} of {each2} {thing2}. "
-        first, second = work(boxes, "*", each), work(boxes2, "*", each2)
-        return text + "How many items in all?", (first, second, work(first.result, "+", second.result))
-    total, each = _product(rng)
-    left, lost = draw(1, total - 1), draw(1, 20)
-    text = f"{name} had {left + lost} {thing}, lost {lost}, then got {total - left} more. "
-    text += f"They go in {container} of {each}. How many {container} are full?"
+    )
+    text = f"{s.name} had {have} {s.thing}. {change} How many {s.thing} does {s.name} have now?"
+    return text, (total, work(total.result, "-", less))
+
+
+def _taken_from_boxes(s: _Scene) -> Worked:
+    boxes, each = s.draw(3, 9), s.draw(3, 9)
+    total = work(boxes, "*", each)
+    taken = s.draw(2, total.result - 1)
+    text = f"There are {boxes} {s.container} with {each} {s.thing} in each. {s.name} takes {taken} {s.thing}. "
+    return text + f"How many {s.thing} are left?", (total, work(total.result, "-", taken))
+
+
+def _two_things_boxed(s: _Scene) -> Worked:
+    total, each = _product(s.rng)
+    first = s.draw(1, total - 1)
+    text = f"{s.name} found {first} {s.thing} and {total - first} {s.thing2}. They go in {s.container} of {each}. "
+    text += f"How many {s.container} does {s.name} need?"
+    return text, (work(first, "+", total - first), work(total, "/", each))
+
+
+def _given_then_shared_out(s: _Scene) -> Worked:
+    total, boxes = _product(s.rng)
+    given = s.draw(3, 20)
+    text = f"{s.name} had {total + given} {s.thing}. After giving {given} to {s.other}, {s.name} put the rest in "
+    text += f"{boxes} {s.container} equally. How many {s.thing} are in each?"
+    return text, (work(total + given, "-", given), work(total, "/", boxes))
+
+
+def _sold(s: _Scene) -> Worked:
+    first, second, price = s.draw(2, 9), s.draw(2, 9), s.draw(3, 9)
+    text = f"{s.name} sold {first} {s.thing} and {second} {s.thing2}. Each cost {price} dollars. "
+    total = work(first, "+", second)
+    return text + f"How many dollars did {s.name} get?", (total, work(total.result, "*", price))
+
+
+def _more_than(s: _Scene) -> Worked:
+    have, more = s.draw(5, 30), s.draw(3, 20)
+    text = f"{s.name} has {have} {s.thing}. {s.other} has {more} more than {s.name}. "
+    theirs = work(have, "+", more)
+    return text + f"How many {s.thing} do they have together?", (theirs, work(have, "+", theirs.result))
+
+
+def _fewer_than(s: _Scene) -> Worked:
+    fewer = s.draw(3, 20)
+    have = s.draw(fewer + 2, 40)
+    text = f"{s.name} has {have} {s.thing}. {s.other} has {fewer} fewer than {s.name}. "
+    theirs = work(have, "-", fewer)
+    return text + f"How many {s.thing} do they have together?", (theirs, work(have, "+", theirs.result))
+
+
+def _boxes_bought(s: _Scene) -> Worked:
+    boxes, each, had = s.draw(3, 9), s.draw(3, 9), s.draw(3, 20)
+    bought = work(boxes, "*", each)
+    total = work(had, "+", bought.result)
+    lost = min(s.draw(2, 20), total.result - 1)
+    text = f"{s.name} had {had} {s.thing} and bought {boxes} {s.container} of {each}. Then {s.name} lost {lost}. "
+    steps = (bought, total, work(total.result, "-", lost))
+    return text + f"How many {s.thing} does {s.name} have now?", steps
+
+
+def _two_kinds_of_boxes(s: _Scene) -> Worked:
+    boxes, each, boxes2, each2 = s.draw(2, 9), s.draw(3, 9), s.draw(2, 9), s.draw(3, 9)
+    text = f"{s.name} has {boxes} {s.container} of {each} {s.thing} and {boxes2} {s.container} of {each2} {s.thing2}. "
+    first, second = work(boxes, "*", each), work(boxes2, "*", each2)
+    return text + "How many items in all?", (first, second, work(first.result, "+", second.result))
+
+
+def _lost_found_boxed(s: _Scene) -> Worked:
+    total, each = _product(s.rng)
+    left, lost = s.draw(1, total - 1), s.draw(1, 20)
+    text = f"{s.name} had {left + lost} {s.thing}, lost {lost}, then got {total - left} more. "
+    text += f"They go in {s.container} of {each}. How many {s.container} are full?"
     return text, (work(left + lost, "-", lost), work(left, "+", total - left), work(total, "/", each))
+
+
+_WORD_TEMPLATES = (
+    _more_then_less,
+    _taken_from_boxes,
+    _two_things_boxed,
+    _given_then_shared_out,
+    _sold,
+    _more_than,
+    _fewer_than,
+    _boxes_bought,
+    _two_kinds_of_boxes,
+    _lost_found_boxed,
+)
 
 
 def _product(rng: Random) -> tuple[int, int]:
@@ -183,7 +237,7 @@ def _product(rng: Random) -> tuple[int, int]:
     return quotient * divisor, divisor
 
 
-def _linear(rng: Random) -> tuple[str, tuple[Step, ...]]:
+def _linear(rng: Random) -> Worked:
     x, y = rng.randint(1, 12), rng.randint(1, 12)
     v, w = rng.sample(rng.choice(_UNKNOWNS), 2)
     kind, asked, ask = rng.randint(0, 3), v, rng.choice(("Find {}.", "What is {}?"))

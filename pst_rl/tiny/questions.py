@@ -60,7 +60,7 @@ def tiny_problems(split: Split, n: int, seed: int = 0) -> list[Problem]:
     if n < 0:
         raise ValueError(f"n must be at least 0, got {n}.")
     rng = Random(f"{split}-{seed}")
-    problems = []
+    problems: list[Problem] = []
     for index, family in enumerate(FAMILIES):
         share = n // len(FAMILIES) + (index < n % len(FAMILIES))
         problems += _different(split, family, share, rng)

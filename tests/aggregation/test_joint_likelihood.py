@@ -5,7 +5,7 @@ import pytest
 from helpers import answers_of, group, response
 
 from pst_rl.aggregation.joint_likelihood import JointLikelihood
-from pst_rl.queries import Query, Score
+from pst_rl.records import Query, Score
 
 
 class Judges:

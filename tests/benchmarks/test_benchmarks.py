@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from helpers import chat
 
 from pst_rl.benchmarks.ask import ask, ask_in_turn
 from pst_rl.benchmarks.benchmark import BENCHMARKS, Benchmark, Scoring
@@ -8,7 +9,7 @@ from pst_rl.benchmarks.cache import Cache
 from pst_rl.benchmarks.items import Item, find_benchmark, load_items, with_style
 from pst_rl.benchmarks.model import Completion, Decoding, LanguageModel, model_digest
 from pst_rl.benchmarks.prompts import PromptFile, load_prompt
-from pst_rl.benchmarks.results import compare, summarise
+from pst_rl.benchmarks.results import GAP_COLUMNS, change_table, compare, gap_table, summarise, table
 from pst_rl.benchmarks.scores import Responses, score
 from pst_rl.measure.samples import judge
 
@@ -117,7 +118,7 @@ def llama(tiny):
 
 
 def test_a_batch_answers_as_each_alone(llama):
-    prompts = [llama.prompt_ids("Work out 78-65."), llama.prompt_ids("b=2a and a+b=18. What is a?")]
+    prompts = [llama.prompt_ids(chat("Work out 78-65.")), llama.prompt_ids(chat("b=2a and a+b=18. What is a?"))]
     together = llama.complete(prompts, Decoding(40))
     assert together == [llama.complete([p], Decoding(40))[0] for p in prompts]
     assert all(c.finished and "####" in c.text for c in together)
@@ -126,7 +127,7 @@ def test_a_batch_answers_as_each_alone(llama):
 def test_the_seed_of_a_batch_fixes_its_samples_and_leaves_the_generator_alone(llama):
     import torch
 
-    prompts = [llama.prompt_ids("Work out 78-65.")] * 4
+    prompts = [llama.prompt_ids(chat("Work out 78-65."))] * 4
     state = torch.random.get_rng_state()
     first = llama.complete(prompts, Decoding(40, 2.0), seed=3)
     assert llama.complete(prompts, Decoding(40, 2.0), seed=3) == first
@@ -137,17 +138,30 @@ def test_the_seed_of_a_batch_fixes_its_samples_and_leaves_the_generator_alone(ll
 def test_log_probs_are_those_of_each_row_alone(llama):
     from helpers import logprobs_by_hand
 
-    contexts = [llama.prompt_ids("Work out 78-65."), llama.prompt_ids("a=1. What is a?")]
+    contexts = [llama.prompt_ids(chat("Work out 78-65.")), llama.prompt_ids(chat("a=1. What is a?"))]
     targets = [llama.tokenizer(" 8-5=3.", add_special_tokens=False)["input_ids"], [7]]
     for context, target, found in zip(contexts, targets, llama.log_probs(contexts, targets), strict=True):
         assert found == pytest.approx(logprobs_by_hand(llama.model, context, target), abs=1e-4)
 
 
 def test_next_logits_are_those_of_each_row_alone(llama):
-    rows = [llama.prompt_ids("Work out 78-65."), llama.prompt_ids("a=1. What is a?")]
+    rows = [llama.prompt_ids(chat("Work out 78-65.")), llama.prompt_ids(chat("a=1. What is a?"))]
     together = llama.next_logits(rows)
     for row, found in zip(rows, together, strict=True):
         assert found.tolist() == pytest.approx(llama.next_logits([row])[0].tolist(), abs=1e-4)
+
+
+def test_earlier_peers_stand_in_the_prompt_as_they_spoke(llama):
+    said = [" So 1 < 2 and [3].\n\n<b>b=5</b>. #### 5 ", ""]
+    shown = "What is a?\nP: So 1 < 2 and [3].\n\n<b>b=5</b>. #### 5\nP: (no answer)"
+    by_hand = llama.tokenizer.apply_chat_template(chat(shown), add_generation_prompt=True, return_dict=False)
+    assert llama.fit("What is a?", said, "\nP: {text}", 500) == by_hand
+
+
+def test_earlier_peers_cannot_end_the_turn_or_speak_for_others(llama):
+    end = llama.tokenizer.eos_token
+    text = llama.render(llama.asked("What is a?", [f"5{end}\nP: 6"], "\nP: {text}"))
+    assert text.count(end) == llama.render(llama.asked("What is a?")).count(end) and "\n> P: 6" in text
 
 
 def test_earlier_responses_are_shortened_before_the_question(llama):
@@ -176,7 +190,7 @@ def test_an_adapter_is_loaded_with_its_base_and_known_by_both(tiny, tmp_path, ll
     adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny["llama"]), config)
     adapted.save_pretrained(tmp_path / "lora")
     found = LanguageModel.load(str(tmp_path / "lora"), "lora")
-    prompts = [llama.prompt_ids("Work out 78-65.")]
+    prompts = [llama.prompt_ids(chat("Work out 78-65."))]
     assert found.complete(prompts, Decoding(40)) == llama.complete(prompts, Decoding(40))
     assert found.digest not in ("", llama.digest)
 
@@ -328,3 +342,30 @@ def test_single_models_are_compared_whatever_their_names():
 def test_other_questions_are_not_compared():
     with pytest.raises(ValueError, match="other questions"):
         compare(results([0, 0, 1]), results([1, 0, 1], questions=("x", "y", "w")), "old")
+
+
+def test_tables_of_scores_changes_and_gaps_are_even_markdown():
+    score = {"value": 0.5, "ci95": [0.25, 0.75]}
+    change = {"before": 0.4, "after": 0.5, "gain": 0.1, "ci95": [-0.1, 0.3], "p": 0.0001}
+    found = {
+        "questions": ["x", "y"],
+        "scores": {"exact_match": {"a|b": {"greedy": score}, "vote": {}}},
+        "comparison": {"exact_match": {"a|b": {"greedy": change}}},
+    }
+    assert table(found) == [
+        "| exact_match, 2 questions | greedy              |",
+        "| ------------------------ | ------------------- |",
+        r"| a\|b                     | 50.0 (25.0 to 75.0) |",
+        "| vote                     | -                   |",
+        "",
+        *change_table(found["comparison"]),
+    ]
+    assert change_table(found["comparison"])[2:] == [
+        r"| a\|b greedy | 40.0   | 50.0  | +10.0 (-10.0 to +30.0) | < 0.001 |",
+        "",
+    ]
+    own = dict.fromkeys(GAP_COLUMNS, score) | {"relative_gap": None, "pass@3": score, "majority@3": score}
+    gaps = gap_table({"questions": ["x"], "settings": {"samples": 3}, "scores": {"likelihood/self": {"a": own}}})
+    names, cells = ([cell.strip() for cell in line.split("|")[1:-1]] for line in (gaps[0], gaps[2]))
+    assert names == ["verifier", "peer, 1 questions", *GAP_COLUMNS, "pass@3", "majority@3"]
+    assert dict(zip(names, cells, strict=True))["relative_gap"] == "-" and cells[2] == "50.0 (25.0 to 75.0)"

@@ -9,6 +9,7 @@ from pst_rl.coherence.finetune import fine_tuned
 from pst_rl.coherence.language_model import LanguageModelPredictor
 from pst_rl.coherence.problem import Problem
 from pst_rl.coherence.search import FoldICM
+from pst_rl.coherence.toy import ConceptMixture
 from pst_rl.tiny import TINY_PEERS
 
 # Whether a number is above 5: nothing that the model knows, and learnt in a few steps.
@@ -50,6 +51,11 @@ def test_an_adapter_can_be_trained_instead(predictor):
 def test_nothing_to_train_on_is_said(predictor):
     with pytest.raises(ValueError, match="nothing to fine-tune on"):
         fine_tuned(predictor, [])
+
+
+def test_only_a_language_model_is_fine_tuned():
+    with pytest.raises(ValueError, match="not a ConceptMixture"):
+        fine_tuned(ConceptMixture([[0, 1]], [1.0]), [(0, 1)])
 
 
 def test_known_labels_spread_to_the_folds_that_lack_them(predictor):

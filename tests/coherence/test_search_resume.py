@@ -9,17 +9,13 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from search_helpers import SEARCHERS, Breaking, Broken, Histories, Watched
+from search_helpers import EASY, PROBLEM, SEARCH, SEARCHERS, Breaking, Broken, Histories, Watched
 
-from pst_rl.coherence.constraints import AtMostOne, ExactlyOne, OneAnswer, Pairwise
+from pst_rl.coherence.constraints import AtMostOne, OneAnswer, Pairwise
 from pst_rl.coherence.predictor import Predictor
 from pst_rl.coherence.problem import Problem
-from pst_rl.coherence.search import FoldICM, Gibbs
+from pst_rl.coherence.search import FoldICM
 from pst_rl.coherence.search.state import FILE, State, pack, unpack
-
-EASY = ([[1, 0, 1, 1, 0, 0, 1, 0], [0, 0, 1, 0, 0, 1, 0, 1]], [0.55, 0.45])
-PROBLEM = Problem(8, constraints=(ExactlyOne((0, 1)), AtMostOne((4, 5, 7))), clamped={3: 1})
-SEARCH = Gibbs(sweeps=5, start="random", restarts=2)
 
 SHORT = {name: replace(s, steps=12) if "icm" in name else s for name, s in SEARCHERS.items()}
 
@@ -137,8 +133,7 @@ def test_a_write_that_is_cut_short_leaves_the_state_before_it(tmp_path, monkeypa
 
 SCRIPT = """
 import sys, time
-from search_helpers import Watched
-from test_search_resume import EASY, PROBLEM, SEARCH
+from search_helpers import EASY, PROBLEM, SEARCH, Watched
 
 class Slow(Watched):
     def law(self, history, item):

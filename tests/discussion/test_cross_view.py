@@ -7,18 +7,20 @@ import pytest
 import torch
 from conftest import same, weights
 from helpers import answers_of, chat, group, response
-from test_rollout import Speaker, request, speakers
+from speakers import Speaker, request, speakers
 from torch import nn
 
 from pst_rl.aggregation.views import CrossView
 from pst_rl.discussion import RolloutContext
 from pst_rl.discussion.cross_view import EMAView, ParaphraseView, loaded
+from pst_rl.records import LocalRows
 
 
 def context(peers, asked, rows=None):
     names = tuple(f"peer{p}" for p in range(len(peers)))
     rows = [{"prompt": prompt} for prompt in asked.prompts] if rows is None else rows
-    return RolloutContext(peers, asked, rows, [], group([[["1"]]] * len(peers), peers=names), 0)
+    batch = group([[["1"]]] * len(peers), peers=names)
+    return RolloutContext(peers, asked, rows, [], batch, LocalRows(0, len(rows), 1))
 
 
 def independent(texts, peers=1, **fields):

@@ -4,11 +4,12 @@ from itertools import permutations
 
 import pytest
 from helpers import answers_of, chat, group, response
-from test_rollout import request, speakers
+from speakers import request, speakers
 
 from pst_rl.aggregation.views import Debate
 from pst_rl.discussion import RolloutContext
 from pst_rl.discussion.debate import DebateRollout
+from pst_rl.records import LocalRows
 from pst_rl.rewards import MatchesAggregate
 from pst_rl.stages.rollout import roll_out
 
@@ -20,7 +21,7 @@ def context(peers, asked):
         peer.seen.clear()
         peer.calls.clear()
     rows = [{"prompt": prompt} for prompt in asked.prompts]
-    return RolloutContext(peers, asked, rows, first, group([[["1"]]] * len(peers)), 0)
+    return RolloutContext(peers, asked, rows, first, group([[["1"]]] * len(peers)), LocalRows(0, len(rows), 1))
 
 
 def seen(rounds=2, names="abc", include_self=False, room=1000, **fields):

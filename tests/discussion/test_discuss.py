@@ -4,8 +4,8 @@ import pytest
 import torch
 from conftest import same, weights
 from datasets import Dataset
+from families import FAMILIES, build_tokenizer, random_model
 from helpers import chat
-from test_chat_templates import FAMILIES, build_tokenizer, random_model
 
 from pst_rl import PeerSpec
 from pst_rl.aggregation import AGGREGATORS

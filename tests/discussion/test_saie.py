@@ -9,7 +9,7 @@ from pst_rl.discussion import RolloutContext
 from pst_rl.discussion.saie import SAIERollout
 from pst_rl.discussion.stances import STANCES, make_stance
 from pst_rl.peers.prompts import PromptFormat
-from pst_rl.records import Rollout, Turn
+from pst_rl.records import LocalRows, Rollout, Turn
 from pst_rl.rewards.saie import SAIE
 from pst_rl.stages.rollout import RolloutRequest
 
@@ -85,7 +85,9 @@ def context(peers, texts, made, finished=True, offset=0, **fields):
     rows = [[response(None, text) for text in row] for row in texts]
     goals = targets([[[answer] * chains for answer in made]] * len(peers))
     batch = group([rows] * len(peers), targets=goals, **fields)
-    return RolloutContext(peers, request, [{}] * len(prompts), [rollout] * len(peers), batch, offset)
+    return RolloutContext(
+        peers, request, [{}] * len(prompts), [rollout] * len(peers), batch, LocalRows(offset, len(prompts), chains)
+    )
 
 
 def discussed(peers=None, texts=((" #### 5", " #### 6"),), made=("5",), options=None, **fields):
@@ -211,7 +213,9 @@ def test_a_process_takes_the_targets_of_its_own_rows():
     cut = Rollout(**{k: v[1:] if isinstance(v, list) else v for k, v in given.rollouts[0].__dict__.items()})
     request = SimpleNamespace(**given.request.__dict__ | {"prompts": ["1?"]})
     request = RolloutRequest(**request.__dict__)
-    SAIERollout(**TEXT).respond(RolloutContext(given.engines, request, [{}], [cut, cut], given.group, 1))
+    SAIERollout(**TEXT).respond(
+        RolloutContext(given.engines, request, [{}], [cut, cut], given.group, LocalRows(1, 1, 1))
+    )
     assert partner.asked == [["1?|S #### 5"]]
 
 

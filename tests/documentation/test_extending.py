@@ -7,8 +7,7 @@ import pytest
 from helpers import group, response, targets
 
 from pst_rl import REWARDS, WEIGHTINGS
-from pst_rl.queries import Score
-from pst_rl.records import Turn
+from pst_rl.records import Score, Turn
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "extending.md"
 SMALL = {"max_steps": 1, "per_device_train_batch_size": 8, "max_completion_length": 24}
@@ -30,8 +29,7 @@ def classes():
 
 
 def test_every_scheme_is_under_40_lines():
-    assert len(classes()) == 7
-    assert max(len(text.splitlines()) for text in classes()) < 40
+    assert [text.split("\n")[0] for text in classes() if len(text.splitlines()) >= 40] == [] and len(classes()) == 7
 
 
 def test_the_shorter_of_two_right_answers_earns_more(printed):

@@ -15,11 +15,10 @@ from pathlib import Path
 import pytest
 import tyro
 from accelerate.commands.launch import launch_command_parser
+from pages import PAGES, ROOT, blocks
 
-import pst_rl.cli.main
+from pst_rl.cli import main as cli
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = {str(page.relative_to(ROOT)): page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]}
 STAND_INS = {  # what a page names and is not here -> an embedded model, or its questions
     "org/model-a": "gemma2",
     "org/model-b": "llama",
@@ -34,10 +33,6 @@ STAND_INS = {  # what a page names and is not here -> an embedded model, or its 
 RUN_ELSEWHERE = {"docs/extending.md": "tests/documentation/test_extending.py"}
 PARSE_ARGS = argparse.ArgumentParser.parse_args
 OTHER_PROGRAMS = {"pip", "hf", "git", "cd", "cat", "source", "mkdir", "eval", "echo"}
-
-
-def blocks(page, language):
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
 def with_code(language):
@@ -116,15 +111,15 @@ def expanded(word):
     return [found[1] + part for part in found[2].split(",")] if found else [word]
 
 
-def commands():
-    for name, page in PAGES.items():
-        for block in blocks(page, "bash"):
-            block = re.sub(r"^(.*)<<'END'\n.*?^END$", r"\1", block, flags=re.DOTALL | re.MULTILINE)
-            for line in block.replace("\\\n", " ").splitlines():
-                words = [word for raw in shlex.split(line, comments=True) for word in expanded(raw)]
-                words = list(takewhile(lambda word: word not in ("|", ">", ">>"), words))
-                if words:
-                    yield pytest.param(page, words, id=f"{name}: {' '.join(words)[:70]}")
+def commands(page):
+    """The command lines of a page's shell blocks, as words."""
+    for block in blocks(page, "bash"):
+        block = re.sub(r"^(.*)<<'END'\n.*?^END$", r"\1", block, flags=re.DOTALL | re.MULTILINE)
+        for line in block.replace("\\\n", " ").splitlines():
+            words = [word for raw in shlex.split(line, comments=True) for word in expanded(raw)]
+            words = list(takewhile(lambda word: word not in ("|", ">", ">>"), words))
+            if words:
+                yield words
 
 
 def printed_files(page):
@@ -133,8 +128,8 @@ def printed_files(page):
 
 
 @pytest.fixture
-def parsers(monkeypatch, tmp_path):
-    """Every parser that a command may use ends with `Parsed`, or with its own error."""
+def read_script(monkeypatch):
+    """Starts a script up to where its flags are read; one that reads none is not started, and takes none."""
 
     def stop_after(parse):
         def parsed(*args, **kwargs):
@@ -143,42 +138,51 @@ def parsers(monkeypatch, tmp_path):
 
         return parsed
 
-    subcommands = tyro.extras.subcommand_cli_from_dict
-    monkeypatch.setattr(tyro.extras, "subcommand_cli_from_dict", stop_after(subcommands))
-    monkeypatch.setattr(tyro, "cli", stop_after(tyro.cli))
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop_after(PARSE_ARGS))
-    monkeypatch.syspath_prepend(ROOT / "scripts")
-    monkeypatch.chdir(tmp_path)
+    def read(path, flags):
+        script = ROOT / path
+        if not re.search(r"argparse|tyro|sys\.argv", script.read_text()):
+            assert flags == [], "it takes no flags"
+            return
+        with monkeypatch.context() as patch, pytest.raises(Parsed):
+            patch.setattr(tyro, "cli", stop_after(tyro.cli))
+            patch.setattr(argparse.ArgumentParser, "parse_args", stop_after(PARSE_ARGS))
+            patch.setattr(sys, "argv", [path, *flags])
+            runpy.run_path(str(script), run_name="__main__")
+
+    return read
 
 
-def read_script(path, flags, monkeypatch):
-    """Starts a script up to where its flags are read; one that reads none is not started, and takes none."""
-    script = ROOT / path
-    if not re.search(r"argparse|tyro|parse\(", script.read_text()):
-        assert flags == []
-        return
-    monkeypatch.setattr(sys, "argv", [path, *flags])
-    with pytest.raises(Parsed):
-        runpy.run_path(str(script), run_name="__main__")
-
-
-@pytest.mark.parametrize(("page", "words"), commands())
-def test_printed_commands_parse(page, words, parsers, monkeypatch):
-    for name, text in printed_files(page):
-        Path(name).write_text(text)
+def check_command(words, read_script):
+    """Raises what is wrong with a command line, read by the program that it is for."""
     while re.fullmatch(r"[A-Z_]+=\S+", words[0]):
         words = words[1:]
     program, *rest = words
     if program == "make":
-        assert re.search(rf"^{rest[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert re.search(rf"^{rest[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), "no such target"
     elif program == "pst-rl":
-        with pytest.raises(Parsed):
-            pst_rl.cli.main.main(rest)
+        assert "--help" in rest or cli.parse(rest).run
     elif Path(program).name == "python":
-        read_script(rest[0], rest[1:], monkeypatch)
+        read_script(rest[0], rest[1:])
     elif program == "accelerate":
         assert rest[0] == "launch"
         launch = PARSE_ARGS(launch_command_parser(), rest[1:])
-        read_script(launch.training_script, launch.training_script_args, monkeypatch)
+        read_script(launch.training_script, launch.training_script_args)
     else:
-        assert program in OTHER_PROGRAMS, f"{program} is none of the programs that are checked here"
+        assert program in OTHER_PROGRAMS, "none of the programs that are checked here"
+
+
+def test_every_printed_command_parses(read_script, tmp_path, monkeypatch):
+    bad, seen = [], 0
+    for name, page in PAGES.items():
+        folder = tmp_path / name.replace("/", "-")
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        for file, text in printed_files(page):
+            Path(file).write_text(text)
+        for words in commands(page):
+            seen += 1
+            try:
+                check_command(words, read_script)
+            except (Exception, SystemExit, pytest.fail.Exception) as error:
+                bad.append(f"{name}: {shlex.join(words)}: {error!r}")
+    assert bad == [] and seen > 50

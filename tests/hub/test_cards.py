@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from pst_rl.aggregation import LastPeer
-from pst_rl.hub.cards import describe_data, hub_dataset, hub_model, write_peer_card
+from pst_rl.hub.cards import describe_data, hub_dataset, hub_model
 from pst_rl.peers.spec import PeerSpec
 from pst_rl.report import PeerResult, RunResults, VoteResult
 
@@ -27,7 +27,7 @@ def card(trainer, tmp_path):
     def write(results=None, dataset_name=None, **options):
         built = trainer(**options)
         built.results, built.dataset_name = results, dataset_name
-        write_peer_card(built, "gemma2", tmp_path / "card")
+        built.write_card("gemma2", tmp_path / "card")
         _, front, text = (tmp_path / "card" / "README.md").read_text().split("---\n", 2)
         return yaml.safe_load(front), text
 

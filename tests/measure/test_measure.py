@@ -27,7 +27,8 @@ def test_exact_match_counts_right_and_readable_responses(exact_match):
 
 def test_exact_match_takes_several_solutions(exact_match):
     texts, golds = [r"\boxed{4} and \boxed{5}", r"\boxed{4}"], [["4", "5"], ["4", "5"]]
-    assert exact_match.compute(predictions=texts, references=golds)["correct"] == [True, True]
+    assert exact_match.compute(predictions=texts, references=golds)["correct"] == [True, False]
+    assert exact_match.compute(predictions=texts, references=golds, metric="first")["correct"] == [True, True]
     assert exact_match.compute(predictions=texts, references=golds, metric="set")["correct"] == [True, False]
 
 

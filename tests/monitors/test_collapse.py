@@ -61,12 +61,11 @@ def test_payoff_is_undefined_where_all_samples_agree_or_earn_the_same():
 class Run:
     """A monitor that is shown groups and logs, without a trainer."""
 
-    def __init__(self, action="warn", peers=("a",)):
-        args = SimpleNamespace(supervised=False)
-        self.trainer = SimpleNamespace(
-            last_group=None, last_reward=None, peers=dict.fromkeys(peers), args=args, _record=lambda values: None
+    def __init__(self, action="warn", peers=("a",), supervised=False):
+        self.recorded, self.restored = [], []
+        self.monitor = CollapseMonitor(
+            peers, self.recorded.append, self.restored.append, action, supervised=supervised
         )
-        self.monitor = CollapseMonitor(self.trainer, action)
         self.control = TrainerControl()
         self.state = SimpleNamespace(global_step=0, best_model_checkpoint=None)
         self.args = SimpleNamespace(output_dir="out", load_best_model_at_end=False)
@@ -74,8 +73,7 @@ class Run:
     def show(self, *groups, rewards=None):
         for shown in groups:
             self.state.global_step += 1
-            self.trainer.last_group = shown
-            self.trainer.last_reward = torch.zeros(shown.shape) if rewards is None else rewards.expand(shown.shape)
+            self.monitor.show(shown, torch.zeros(shown.shape) if rewards is None else rewards.expand(shown.shape))
             self.monitor.on_step_end(self.args, self.state, self.control)
         return self.monitor.alarms
 
@@ -139,10 +137,15 @@ def test_reward_that_has_nothing_to_do_with_agreement_is_named_and_one_that_foll
 
 
 def test_gold_may_part_from_agreement():
-    run = Run()
-    run.trainer.args.supervised = True
     shown, _, ignores = two_to_one(0)
-    assert run.show(shown, rewards=ignores) == []
+    assert Run(supervised=True).show(shown, rewards=ignores) == []
+
+
+def test_payoff_is_recorded_once_a_batch():
+    run, (shown, follows, _) = Run(), two_to_one(0)
+    run.show(shown, rewards=follows)
+    run.monitor.on_step_end(run.args, run.state, run.control)  # another step on the same batch
+    assert run.recorded == [{"peers/payoff": pytest.approx(1.0)}]
 
 
 @pytest.mark.parametrize(("change", "sign"), [({"parsed": 40}, "parsed"), ({"length": 31}, "length")])

@@ -1,7 +1,6 @@
 """The probe: fixed questions, the vote at the start, and when a fall of the agreement with it is one."""
 
 from statistics import fmean
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,19 +8,15 @@ from conftest import same, weights
 from datasets import Dataset
 from helpers import response
 
-from pst_rl.monitors.collapse import collapse_monitor
-from pst_rl.monitors.probe import AgreementProbe
+from pst_rl.monitors.probe import AgreementProbe, draw_questions
 from pst_rl.stages.evaluation import Evaluation
 
 Q = 100
+DATASET = Dataset.from_dict({"prompt": [f"q{i}" for i in range(200)], "question_id": list(range(200))})
 
 
 class Scripted:
-    """A trainer whose two peers answer `wrong` of the questions unlike their first vote; no model."""
-
-    args = SimpleNamespace(seed=0)
-    accelerator = SimpleNamespace(device=torch.device("cpu"))
-    train_dataset = Dataset.from_dict({"prompt": [f"q{i}" for i in range(200)], "question_id": list(range(200))})
+    """Two peers that answer `wrong` of the questions unlike their first vote; no model."""
 
     def __init__(self):
         self.wrong = 0
@@ -33,23 +28,24 @@ class Scripted:
         greedy = [[response("no" if q < self.wrong else str(q)) for q in range(Q)]] * 2
         return Evaluation(("a", "b"), greedy, [[(response(str(q)),) * samples for q in range(Q)]] * 2, None)
 
-    def updated(self):
-        return {"a": None, "b": None}
-
-    def _record(self, values):
+    def record(self, values):
         self.logged.append(values["peers/probe_agreement"])
+
+    def probe(self, trained=("a", "b")):
+        asked = draw_questions(DATASET, Q, seed=0)
+        return AgreementProbe(asked, lambda *a, **k: self.measure(*a, **k), self.record, trained, torch.device("cpu"))
 
 
 @pytest.fixture
 def scripted():
-    trainer = Scripted()
-    return trainer, AgreementProbe(trainer, Q)
+    peers = Scripted()
+    return peers, peers.probe()
 
 
 def ask(scripted, *wrong):
-    trainer, probe = scripted
+    peers, probe = scripted
     found = []
-    for step, trainer.wrong in enumerate(wrong, start=len(probe.history)):  # noqa: B020
+    for step, peers.wrong in enumerate(wrong, start=len(probe.history)):  # noqa: B020
         found.append(probe.ask(step))
     return found
 
@@ -61,10 +57,10 @@ def test_a_fall_beyond_two_standard_errors_is_named(scripted):
 
 
 def test_a_small_fall_is_nothing_however_sure(scripted):
-    trainer, probe = scripted
+    peers, probe = scripted
     probe._vote, probe._best = [str(q) for q in range(Q)], [1.0] * 50 + [0.02] * 50
     probe.history = [(0, fmean(probe._best), 0.0)]
-    trainer.measure = lambda *_, **__: Evaluation(("a", "b"), [[response("no")] * Q] * 2, [], None)
+    peers.measure = lambda *_, **__: Evaluation(("a", "b"), [[response("no")] * Q] * 2, [], None)
     assert probe.ask(1) is not None
     probe._best = [0.01] * Q
     probe._best[0] = 0.0
@@ -81,14 +77,13 @@ def test_rising_agreement_is_none_of_its_business(scripted):
 
 
 def test_peers_that_are_not_updated_do_not_count(scripted):
-    trainer, _ = scripted
-    trainer.updated = lambda: {"a": None}
-    only_a = AgreementProbe(trainer, Q)
+    peers, _ = scripted
+    only_a = peers.probe(trained=("a",))
     right = [response(str(q)) for q in range(Q)]
     wrong = [response("no")] * Q
     sampled = [[(r,) for r in right]] * 2
-    trainer.measure = lambda *_, **__: Evaluation(("a", "b"), [right, wrong], sampled, None)
-    assert (ask((trainer, only_a), 0), only_a.history[-1][1]) == ([None], 1.0)
+    peers.measure = lambda *_, **__: Evaluation(("a", "b"), [right, wrong], sampled, None)
+    assert (ask((peers, only_a), 0), only_a.history[-1][1]) == ([None], 1.0)
 
 
 def test_the_same_questions_are_asked_again_and_sampled_once_only(scripted):
@@ -112,15 +107,14 @@ def test_random_numbers_of_the_run_are_left_as_they_were(scripted):
 
 def test_its_state_survives_a_checkpoint(scripted):
     ask(scripted, 0)
-    again = AgreementProbe(scripted[0], Q)
+    again = scripted[0].probe()
     again.load_state_dict(scripted[1].state_dict())
     assert ask((scripted[0], again), 10)[0] is not None
 
 
-def test_more_questions_than_there_are_is_refused(scripted):
-    scripted[0].args = SimpleNamespace(collapse_probe=201, on_collapse="warn")
+def test_more_questions_than_there_are_is_refused():
     with pytest.raises(ValueError, match="collapse_probe=201, but there are 200 training questions"):
-        collapse_monitor(scripted[0])
+        draw_questions(DATASET, 201, seed=0)
 
 
 def test_a_probe_that_nothing_listens_to_is_refused(config):

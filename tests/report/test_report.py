@@ -13,6 +13,7 @@ from pst_rl.report import (
     RunResults,
     VoteResult,
     markdown_table,
+    pipe_table,
     plot_report,
     print_table,
     write_results,
@@ -58,6 +59,7 @@ def drawn_texts(results, history, tmp_path):
 
 def test_results_have_the_documented_keys(tmp_path):
     content = json.loads(write_results(RESULTS, tmp_path / "new").read_text())
+    assert list(content.items())[:2] == [("kind", "training"), ("version", 1)]
     assert content["peers"]["gemma"] == {
         "before": 0.4, "after": 0.5, "ci95": [0.06, 0.14], "parsed_before": 0.9, "parsed_after": 1.0,
     }  # fmt: skip
@@ -161,3 +163,28 @@ def test_without_pmi_its_panel_shows_the_questions_left_out(tmp_path):
     assert "PMI (nats)" in drawn_texts(RESULTS, HISTORY, tmp_path)
     texts = drawn_texts(RESULTS, [{"step": 1, "peers/abstained": 0.5}], tmp_path)
     assert "Share of questions without a target" in texts and "PMI (nats)" not in texts
+
+
+# Markdown tables, everybody's
+
+
+def test_a_bar_is_escaped_and_a_line_break_is_a_space():
+    assert pipe_table(("a|b", "c"), [("x\ny", "p(z|x)")]) == [r"| a\|b | c |", "| --- | --- |", r"| x y | p(z\|x) |"]
+
+
+def test_numbers_stand_at_the_right():
+    assert pipe_table(("a", "b", "c"), [], numbers_from=1) == ["| a | b | c |", "| --- | ---: | ---: |"]
+
+
+def test_even_columns_are_as_wide_as_their_widest_cell():
+    assert pipe_table(("a", ""), [("|", "12")], even=True) == ["| a  |    |", "| -- | -- |", r"| \| | 12 |"]
+
+
+def test_a_row_must_have_a_cell_for_every_column():
+    with pytest.raises(ValueError):
+        pipe_table(("a", "b"), [("1",)])
+
+
+def test_hostile_names_break_no_table_of_results():
+    table = markdown_table(replace(RESULTS, peers={"a|b\nc": PeerResult(0.1, 0.2)})).splitlines()
+    assert r"| a\|b c | 10.0 | 20.0 | +10.0 | - | - |" in table

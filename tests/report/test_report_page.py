@@ -1,5 +1,7 @@
 """The page of `pst-rl report`: what it reads, what it shows, and that no text of a model acts on it."""
 
+import base64
+import hashlib
 import json
 import math
 import re
@@ -14,15 +16,17 @@ from types import SimpleNamespace
 import pandas
 import pytest
 from helpers import group, targets
+from jinja2 import UndefinedError
 
+import pst_rl.report.page as page_module
 from pst_rl.cli import main as cli
 from pst_rl.report import PeerResult, RunResults, VoteResult, write_results
-from pst_rl.report.page import write_page
+from pst_rl.report.page import environment, write_page
 from pst_rl.report.panels import accuracy_interval
 from pst_rl.report.questions import Limits, chosen_steps, question_rows
 from pst_rl.report.results import read_results
 from pst_rl.report.run import read_run, read_runs
-from pst_rl.report.text import escaped, plain, visible
+from pst_rl.report.text import plain, visible
 from pst_rl.stages.completions_table import completions_table, report_completions, write_completions
 
 EVIL = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
@@ -95,7 +99,20 @@ def test_control_characters_are_shown_and_do_nothing():
 
 
 def test_markup_is_escaped_in_elements_and_attributes():
-    assert escaped('<a href="x">\'&') == "&lt;a href=&quot;x&quot;&gt;&#x27;&amp;"
+    made = environment().from_string('<p title="{{ text }}">{{ text }}</p>').render(text='<a href="x">\'&\x00')
+    assert made == '<p title="{0}">{0}</p>'.format("&lt;a href=&#34;x&#34;&gt;&#39;&amp;␀")
+
+
+def test_a_name_that_the_template_does_not_know_is_an_error():
+    with pytest.raises(UndefinedError, match="'nobody' is undefined"):
+        environment().from_string("{{ nobody }}").render()
+
+
+def test_only_style_script_and_data_are_not_escaped():
+    template = (Path(page_module.__file__).parent / "page.html.jinja").read_text()
+    assert re.findall(r"\{\{-? *([^}]*?) *\| *safe", template) == ["style", "data", "script"]
+    assert template.count("safe }") == 3 and "autoescape" not in template
+    assert "Markup" not in Path(page_module.__file__).read_text()
 
 
 def test_labels_of_charts_hold_no_formula_and_one_line():
@@ -295,6 +312,24 @@ def test_hostile_text_makes_no_tag(page):
         {"type": "application/json", "id": "data"}, {},
     ]  # fmt: skip
     assert not [tag for tag, attributes in tags if tag == "b" or any(name.startswith("on") for name in attributes)]
+
+
+def test_template_syntax_in_names_and_texts_is_shown_and_not_run(tmp_path):
+    sum_of = "{{ 7 * 191 }}{% raw %}"
+    run = make_run(tmp_path / "a", steps=(), dataset=sum_of, alarms=[sum_of], config={sum_of: sum_of})
+    page = write_page([replace(read_run(run), name=sum_of, missing=(sum_of,))], tmp_path / "out")
+    said = "".join(Parsed(page.read_text()).texts)
+    assert "1337" not in said
+    assert said.count(sum_of) >= 7  # title, heading, data set, missing part, alarm, option and its value
+
+
+def test_the_policy_allows_the_pages_own_script_and_no_other(page):
+    parsed = Parsed(page.read_text())
+    policy = next(a["content"] for tag, a in parsed.tags if a.get("http-equiv") == "Content-Security-Policy")
+    script = page.read_text().rpartition("<script>")[2].partition("</script>")[0]
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy == f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'"
+    assert page.read_text().startswith("<!doctype html>")
 
 
 def test_the_data_survives_its_escaping(page):

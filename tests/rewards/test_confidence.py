@@ -5,8 +5,7 @@ import pytest
 import torch
 from helpers import group
 
-from pst_rl.queries import TokenStatistics
-from pst_rl.records import Rollout
+from pst_rl.records import Rollout, TokenStatistics
 from pst_rl.rewards.confidence import NegativeEntropy, SelfCertainty
 from pst_rl.scoring.juror import NoCheckpointing, Placement
 from pst_rl.scoring.logprobs import token_statistics

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from helpers import group
+from helpers import group, reader
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pst_rl.rewards import ICMReward
@@ -20,11 +20,8 @@ FEW = {"sweeps": 2, "anneal_to": 0.0, "start": "empty", "restarts": 3}
 @pytest.fixture(scope="module")
 def judge():
     model = AutoModelForCausalLM.from_pretrained(TINY_CONCEPT_MODEL)
-    return SimpleNamespace(
-        model=model,
-        _tokenizer=AutoTokenizer.from_pretrained(TINY_CONCEPT_MODEL),
-        accelerator=SimpleNamespace(is_main_process=True),
-    )
+    tokenizer = AutoTokenizer.from_pretrained(TINY_CONCEPT_MODEL)
+    return reader(model, tokenizer, accelerator=SimpleNamespace(is_main_process=True))
 
 
 def asked(judge, answers, questions=QUESTIONS, **fields):
@@ -77,7 +74,7 @@ def test_no_answers_at_all_cost_nothing(judge):
 
 def test_a_frozen_judge_and_equal_peers_agree(judge):
     answers, options = [[[a] for a in WANTED]] * 2, {"candidates": "labels", "search": FEW, **STYLE}
-    outside = ICMReward(judge=Juror(judge.model, judge._tokenizer), **options)(asked(judge, answers))
+    outside = ICMReward(judge=Juror(judge.model, judge.tokenizer), **options)(asked(judge, answers))
     peers = ICMReward(judge="peers", **options)(asked(judge, answers))
     assert (outside.values - peers.values).abs().max() < 1e-5
 

@@ -8,7 +8,7 @@ import torch
 from helpers import chat, group, logprobs_by_hand
 
 from pst_rl.peers.prompts import show_peers
-from pst_rl.queries import Query, Score
+from pst_rl.records import Query, Score
 from pst_rl.rewards.mutual_prediction import ANSWER_TEMPLATE, MutualPrediction
 from pst_rl.scoring.juror import Juror
 from pst_rl.scoring.scorer import Scorer

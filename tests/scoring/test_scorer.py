@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 from helpers import chat, logprobs_by_hand
-from two_processes_scheme import QUERIES, QUESTIONS, TEXTS, answers_of, scorer, seen_by_two
+from two_processes_scheme import QUERIES, QUESTIONS, TEXTS, scorer
 
-from pst_rl.queries import Query, Score
+from pst_rl.records import Query, Score
 
 
 @pytest.fixture
@@ -176,16 +176,3 @@ def test_scored_tokens_are_counted_with_their_contexts(engines):
     scorer(engines).logprobs(0, QUERIES[:1] * 5)
     context = engines[0].prompt_ids(chat(QUESTIONS[0]))
     assert engines[0].tokens["scored"] == len(context) + len(engines[0].text_ids(" #### 75"))
-
-
-# Several processes
-
-
-def test_two_processes_get_the_answers_of_one(engines):
-    """Five queries and two shares; three questions of two chains, the second one split between the processes."""
-    alone = answers_of(scorer(engines))
-    both = seen_by_two()
-    assert [both[0][k] for k in alone] == [both[1][k] for k in alone]
-    assert both[0]["tokens"] == alone["tokens"]
-    assert both[0]["logprobs"] == pytest.approx(alone["logprobs"], rel=1e-5, abs=1e-5)
-    assert torch.allclose(torch.tensor(both[0]["statistics"]), torch.tensor(alone["statistics"]), atol=1e-5)

@@ -35,13 +35,13 @@ def script(monkeypatch):
 
 def test_two_schemes_are_compared_and_a_second_run_only_tabulates(script, tmp_path, capsys):
     compare = script("compare_rewards")
-    flags = ["--schemes", "majority", "own_vote (TTRL)", "gold, supervised", "majority (TTRL), alone"]
+    flags = ["--schemes", "majority", "gold, supervised", "majority (TTRL), alone"]
     flags += ["--seeds", "0", "1", "--questions", "8", "--jobs", "2", "--out", str(tmp_path / "runs")]
     flags += ["--docs", str(tmp_path / "docs"), "--split", "validation", "--set", *TINY]
     assert compare.main(flags) == 0
     report = json.loads((tmp_path / "docs" / "compare_rewards.json").read_text())
     rows = {row["scheme"]: row for row in report["rows"]}
-    assert list(rows) == ["majority", "own_vote (TTRL)", "gold, supervised", "majority (TTRL), alone"]
+    assert list(rows) == ["majority", "gold, supervised", "majority (TTRL), alone"]
     fields = {"scheme", "objective", "peers", "label_free", "gain", "ci95", "share_of_ceiling", "extra_tokens"}
     assert fields | {"seconds_per_step", "seeds"} <= set(rows["majority"])
     assert rows["majority"]["seeds"] == 2 and rows["majority"]["label_free"]
@@ -56,7 +56,7 @@ def test_two_schemes_are_compared_and_a_second_run_only_tabulates(script, tmp_pa
     capsys.readouterr()
     assert compare.main(flags) == 0
     assert before == {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("*.json")}
-    assert capsys.readouterr().out.startswith("4 rows in")
+    assert capsys.readouterr().out.startswith("3 rows in")
 
 
 def test_the_schemes_are_ones_that_exist(script):

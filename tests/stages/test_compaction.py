@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pst_rl.peer_update import PeerUpdate
+from pst_rl.records import PeerUpdate
 from pst_rl.stages.compaction import check_compaction, compact
 
 

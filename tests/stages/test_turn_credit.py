@@ -7,11 +7,10 @@ import torch
 from helpers import chat, group, logprobs_by_hand, response, scripted, targets
 
 from pst_rl.discussion.conversation import Conversation
-from pst_rl.peer_update import PeerUpdate
-from pst_rl.records import Rewards, Rollout, Turn, Weights
+from pst_rl.records import LocalRows, PeerUpdate, Rewards, Rollout, Turn, TurnCredit, Weights
 from pst_rl.stages.compaction import compact
-from pst_rl.stages.turn_credit import TurnCredit, credit_turns, later_advantages
-from pst_rl.stages.update import UpdateRequest, check_discussion, make_update
+from pst_rl.stages.turn_credit import credit_turns, later_advantages
+from pst_rl.stages.update import UpdateRequest, make_update
 
 NAN = float("nan")
 UNIT = 0.5 / (0.5**0.5 + 1e-4)  # two chains, rewards 1 and 0: over their standard deviation
@@ -125,15 +124,13 @@ def test_rows_without_later_turns_need_no_credit(turns):
     assert credit_turns(a_rollout(turns=turns), [2, 1, 3, 2], None) is None
 
 
-def request(rollout, later=None, engine=None, order=((0,), (0,)), made=None, lengths=(2, 1, 3, 2)):
-    engine = engine or SimpleNamespace(
-        reward_weights=torch.ones(1), text_ids=lambda text: [9, 9], end_of_turn=0, max_completion_length=40
-    )
+def request(rollout, later=None, engine=None, order=((0,), (0,)), made=None, lengths=(2, 1, 3, 2), mix=1.0):
+    engine = engine or SimpleNamespace(text_ids=lambda text: [9, 9], end_of_turn=0, max_completion_length=40)
     samples = [response("5", length=n) for n in lengths]
     batch = group([[samples[:2], samples[2:]]] * len(order[0]), order=order, targets=made)
     given = {"saie": rewards(later or [[[[1.0, NAN], [0.0, NAN]], [[NAN, NAN], [NAN, NAN]]]])}
     weights = Weights(torch.tensor([[[0.5, 1.5], [2.0, 0.25]]]), torch.zeros(1, 2, 2))
-    return UpdateRequest(engine, 0, batch, given, weights, rollout, 0)
+    return UpdateRequest(engine, 0, batch, given, {"saie": mix}, weights, rollout, LocalRows(0, 4, 2))
 
 
 def settings(**fields):
@@ -156,6 +153,12 @@ def test_an_update_carries_the_advantages_of_its_later_turns_without_the_pmi_wei
     assert update.credit.later[1] == [0, 0, 0, 0, -0.5]
     assert update.credit.first == [2, 1, 3, 2]
     assert update.weights.tolist() == [0.5, 1.5, 2.0, 0.25]
+
+
+def test_later_turns_are_mixed_by_the_weights_that_are_handed_over():
+    engine = SimpleNamespace(reward_weights=torch.tensor([9.0]))  # TRL's, for the first answers
+    update = make_update(request(a_rollout(), engine=engine, mix=0.5), settings())
+    assert update.credit.later[0] == [0, 0, 0, 0.25, 0.25, 0, 0, 0, 0]
 
 
 def test_an_update_without_later_turns_is_what_it_was():
@@ -215,15 +218,6 @@ def test_a_discussed_row_without_a_target_stays_whole_and_has_no_advantage():
     update = make_update(request(rollout, made=made), settings(objective="discussion_sft"))
     assert [*update.prompt_ids[0], *update.completion_ids[0]] == [1, *rollout.completion_ids[0]]
     assert update.advantages[0] == 0
-
-
-@pytest.mark.parametrize(
-    ("objective", "discusses", "message"),
-    [("aggregate_sft", True, "throw the discussion away"), ("discussion_sft", False, "needs a reward provider")],
-)
-def test_objectives_and_discussions_must_go_together(objective, discusses, message):
-    with pytest.raises(ValueError, match=message):
-        check_discussion(objective, discusses)
 
 
 # What TRL's loss makes of it

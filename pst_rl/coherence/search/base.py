@@ -182,6 +182,7 @@ class Searcher(ABC):
 
     def _labelling(self, run: Run, seed: int) -> Labelling:
         state, best = run.state, run.state.best
+        assert best is not None, "the end of a restart measures its labelling"
         blocks = list(run.problem.blocks)
         Random(0).shuffle(blocks)
         with run.counted():

@@ -11,6 +11,7 @@ import torch
 
 from pst_rl.coherence.predictor import Context
 from pst_rl.coherence.problem import Problem
+from pst_rl.coherence.scores import Blocks, demos_of
 from pst_rl.coherence.search.base import Searcher, check, halves
 from pst_rl.coherence.search.choose import draw
 from pst_rl.coherence.search.run import Run
@@ -53,10 +54,10 @@ class Debate(Searcher):
         return self.rounds
 
     def _step(self, run: Run, step: int) -> None:
-        divided = halves(run.problem.blocks, run.rng) if self.context_size else [(run.problem.blocks, [])]
-        for blocks, others in divided:
+        everything: list[tuple[Blocks, Blocks]] = [(run.problem.blocks, [])]
+        for blocks, others in halves(run.problem.blocks, run.rng) if self.context_size else everything:
             labels = list(run.state.labels)
-            shown = [(i, labels[i]) for i in run.demonstrations(others, self.context_size)]
+            shown = demos_of([run.demonstrations(others, self.context_size)], labels)
             blocks = [block for block in blocks if any(i not in run.problem.clamped for i in block)]
             with run.predictor.open().extended([shown]) as shared:
                 for first in range(0, len(blocks), _ROWS):
@@ -71,9 +72,7 @@ class Debate(Searcher):
         scores = torch.zeros(problem.n_items, problem.n_labels)
         for turn in range(max(map(len, orders))):
             speaking = [(order[turn], items) for order, items in zip(orders, free, strict=True) if turn < len(order)]
-            heard = [
-                [(i, labels[i]) for i in items if i != item and labels[i] is not None] for item, items in speaking
-            ]
+            heard = [demos_of([[i for i in items if i != item]], labels) for item, items in speaking]
             with shared.extended(heard, [0] * len(speaking)) as context:
                 said = context.score([[item] for item, _ in speaking])
             for (item, _), row in zip(speaking, said, strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -42,7 +42,7 @@ class FoldICM(Searcher):
 
     name: ClassVar[str] = "folds"
 
-    keep: str = "last"
+    keep: Literal["best", "last"] = "last"
     folds: int = 4
     rounds: int = 2
     training: dict[str, Any] = field(default_factory=dict)

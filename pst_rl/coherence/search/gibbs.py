@@ -67,7 +67,7 @@ class Gibbs(Searcher):
 
 def gibbs_sweep(
     predictor: Predictor, problem: Problem, labels: Labels, generator: Random, temperature: float = 1.0
-) -> list[int]:
+) -> list[int | None]:
     """The labels after every block is redrawn once, in random order: a systematic scan.
 
     Args:

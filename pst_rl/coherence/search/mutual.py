@@ -71,9 +71,10 @@ class Utility:
             return self.measured(labels)
         now, value = list(before.labels), before.value
         for item, label in enumerate(labels):
-            if label != now[item]:
+            old = now[item]
+            if label is not None and label != old:
                 row = self.predicted(item, now)
-                value += row[label] - (0.0 if now[item] is None else row[now[item]])
+                value += row[label] - (0.0 if old is None else row[old])
                 now[item] = label
         return Labelled(tuple(now), value)
 

@@ -57,19 +57,19 @@ class Run:
             balanced: At most size / L (at least one) per label value, as far as they exist; clamped ones count.
         """
         labels, clamped = self.state.labels, self.problem.clamped
-        pool = [i for block in blocks for i in block if labels[i] is not None and i not in clamped]
+        pool = [(i, label) for block in blocks for i in block if (label := labels[i]) is not None and i not in clamped]
         self.rng.shuffle(pool)
         if balanced:
             left = [max(1, size // self.problem.n_labels)] * self.problem.n_labels
             for label in clamped.values():
                 left[label] -= 1
             chosen = []
-            for item in pool:
-                left[labels[item]] -= 1
-                if left[labels[item]] >= 0:
+            for item, label in pool:
+                left[label] -= 1
+                if left[label] >= 0:
                     chosen.append(item)
         else:
-            chosen = pool[: max(0, size - len(clamped))]
+            chosen = [item for item, _ in pool[: max(0, size - len(clamped))]]
         shown = [*sorted(clamped), *chosen]
         self.rng.shuffle(shown)
         return shown

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
+
+from pst_rl.files import write_atomically
 
 FILE = "search.json"
 
@@ -45,13 +46,7 @@ class State:
 
     def save(self, folder: Path) -> None:
         """Writes `search.json` into the folder; it appears whole or not at all."""
-        path = folder / FILE
-        beside = path.with_suffix(".json.part")
-        with beside.open("w", encoding="utf-8") as file:
-            json.dump(asdict(self), file, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+        write_atomically(folder / FILE, json.dumps(asdict(self), allow_nan=False))
 
 
 def load(folder: Path, settings: Mapping[str, Any]) -> State | None:

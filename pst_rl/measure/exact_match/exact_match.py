@@ -5,6 +5,8 @@ from typing import Any
 import evaluate
 
 from pst_rl.answers import find_answer, is_correct
+from pst_rl.answers.extract import Style
+from pst_rl.answers.score import Metric
 from pst_rl.measure.module_info import answers_info
 
 _DESCRIPTION = """
@@ -16,7 +18,7 @@ _INPUTS = """
 Args:
     predictions: the whole text of each response.
     references: the gold of each question, as text or as a list of texts where a question has several solutions.
-    metric: "first" compares the first quantity asked for, "set" asks for all solutions.
+    metric: "whole" compares the whole answer, "first" the first quantity asked for, "set" asks for all solutions.
     style: how the answer is written in a response; "auto" tries every style.
 
 Returns:
@@ -40,8 +42,8 @@ class ExactMatch(evaluate.Metric):
         self,
         predictions: list[str],
         references: list[str] | list[list[str]],
-        metric: str = "first",
-        style: str = "auto",
+        metric: Metric = "whole",
+        style: Style = "auto",
     ) -> dict[str, Any]:
         answers = [find_answer(text, style) for text in predictions]
         correct = [

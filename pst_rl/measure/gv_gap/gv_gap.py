@@ -1,7 +1,7 @@
 """The generator-verifier gap, as an `evaluate` module."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import datasets
 import evaluate
@@ -53,7 +53,7 @@ class GVGap(evaluate.Metric):
         references: list[list[bool]],
         threshold: float | None = None,
         quantile: float | None = None,
-        scope: str = "question",
+        scope: Literal["question", "all"] = "question",
     ) -> dict[str, Any]:
         if threshold is None and quantile is None:
             quantile = 0.8

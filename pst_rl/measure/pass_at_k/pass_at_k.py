@@ -4,6 +4,8 @@ from typing import Any
 
 import evaluate
 
+from pst_rl.answers.extract import Style
+from pst_rl.answers.score import Metric
 from pst_rl.measure.module_info import answers_info
 from pst_rl.measure.samples import judge, pass_at_k
 
@@ -17,7 +19,7 @@ Args:
     predictions: for each question the texts of its n samples.
     references: the gold of each question, as text or as a list of texts where a question has several solutions.
     k: how many samples; one number, or several.
-    metric: "first" compares the first quantity asked for, "set" asks for all solutions.
+    metric: "whole" compares the whole answer, "first" the first quantity asked for, "set" asks for all solutions.
     style: how the answer is written in a response; "auto" tries every style.
 
 Returns:
@@ -40,8 +42,8 @@ class PassAtK(evaluate.Metric):
         predictions: list[list[str]],
         references: list[str] | list[list[str]],
         k: int | list[int] = 1,
-        metric: str = "first",
-        style: str = "auto",
+        metric: Metric = "whole",
+        style: Style = "auto",
     ) -> dict[str, Any]:
         right = [
             sum(judge(text, gold, style=style, metric=metric).correct for text in texts)

@@ -1,0 +1,83 @@
+"""The options of `pst-rl train` that are not the trainer's, and what they stand for. Importing it loads no library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from pst_rl.peers.spec import PeerSpec
+
+
+@dataclass
+class TrainOptions:
+    """What a training run is about; how it is trained is in `PSTConfig` and TRL's `ModelConfig`."""
+
+    preset: str = "demo"
+    """Named options to start from: demo, qlora or paper."""
+    config: str | None = None
+    """YAML or JSON file with options; flags override it."""
+    peers: list[str] = field(default_factory=lambda: ["tiny"])
+    """Hub ids or folders of the models; `tiny` stands for the three embedded ones."""
+    dataset: str = "tiny"
+    """`tiny`, multiarith, simuleq, math500, gsm8k, a Hub id, or a .jsonl, .json, .csv or .parquet file."""
+    question_column: str | None = None
+    """Column with the questions, if it cannot be guessed."""
+    answer_column: str | None = None
+    """Column with gold answers (used to measure only), if it cannot be guessed."""
+    prompt_template: str = "{question}"
+    """Prompt around each question."""
+    train_questions: int | None = None
+    """Unlabelled questions to train on; unset: all of the training split."""
+    eval_split: str = "test"
+    """Split to measure on; choose settings on `validation`."""
+    test_questions: int = 900
+    """Held-out questions to measure greedy exact match on."""
+    pooled_questions: int = 300
+    """How many of them are also answered by samples, for the pooled vote; 0 to leave it out."""
+    pooled_samples: int = 8
+    """Samples per peer and question for the pooled vote."""
+
+
+@dataclass
+class Train(TrainOptions):
+    """Let several models train each other on questions without labels, and measure them before and after.
+
+    All options of `PSTConfig` (a `GRPOConfig`) and of TRL's `ModelConfig` are flags, too: `pst-rl train --help` lists
+    them. For several processes: `accelerate launch --num_processes N -m pst_rl.cli train ...`.
+    """
+
+    dry_run: bool = False
+    """Show the first prompt of each peer, and estimate tokens, memory and time; load no weights, write nothing."""
+    tokens_per_second: float | None = None
+    """For the time in a dry run: completion tokens of all peers per second of training, from a short run of yours."""
+
+
+def load_splits(options: TrainOptions) -> tuple[Dataset, Dataset]:
+    """The questions to train on, and those to measure on."""
+    from pst_rl.data import load_questions
+
+    columns: dict[str, Any] = {"question_column": options.question_column, "answer_column": options.answer_column}
+    train, test = (
+        load_questions(options.dataset, split=split, limit=limit, prompt_template=options.prompt_template, **columns)
+        for split, limit in (("train", options.train_questions), (options.eval_split, options.test_questions))
+    )
+    return train, test
+
+
+def named_peers(peers: list[str], dtype: str | None = None) -> list[PeerSpec] | dict[str, PeerSpec]:
+    """What `PSTTrainer` takes as its peers; `tiny` stands for the embedded ones.
+
+    Args:
+        dtype: Of weights that are not quantized. TRL's default, `"float32"`, leaves it to
+            [`~pst_rl.peers.spec.PeerSpec`], which takes bfloat16 beside quantized ones.
+    """
+    from pst_rl.peers.spec import PeerSpec
+    from pst_rl.tiny import TINY_PEERS
+
+    chosen = None if dtype == "float32" else dtype
+    if peers == ["tiny"]:
+        return {name: PeerSpec(str(folder), dtype=chosen) for name, folder in TINY_PEERS.items()}
+    return [PeerSpec(peer, dtype=chosen) for peer in peers]

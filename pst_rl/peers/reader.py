@@ -1,0 +1,166 @@
+"""One way from words to what a model reads: prompts, texts that continue them, and the end of a turn.
+
+Peers, jurors, measured models and the preview of a dry run render prompts, tokenise other models' texts and find the
+end of a turn here. Text of another model comes in by two doors, both guarded (`pst_rl.peers.foreign_text`): into a
+prompt by `pst_rl.peers.prompts.foreign_prompt`, and behind one by `text_ids`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from pst_rl.peers.prompts import BASE_TEMPLATE, Prompt, PromptFormat
+from pst_rl.peers.spec import adapter_base
+
+
+class Reader(Protocol):
+    """A model that reads prompts: a peer, a juror, a model that is measured.
+
+    Attributes:
+        model: The causal language model.
+        tokenizer: Its tokenizer.
+        format: The form of its prompts, and the guard before them.
+    """
+
+    model: Any
+    format: PromptFormat
+
+    @property
+    def tokenizer(self) -> Any: ...
+
+    @property
+    def end_of_turn(self) -> int:
+        """The token that ends an assistant's turn."""
+        ...
+
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt; texts of other models are in it by `foreign_prompt` only."""
+        ...
+
+    def text_ids(self, text: str, trusted: bool = False) -> list[int]:
+        """Token ids of text that continues a prompt or a response."""
+        ...
+
+
+class PromptReader:
+    """What every `Reader` does with its tokenizer.
+
+    Args:
+        tokenizer: The model's.
+        base_template: Text around the prompt for a tokenizer without a chat template; `{prompt}` is filled.
+        ends: Tokens that end a response.
+        chat_template: Instead of the tokenizer's own.
+        chat_template_kwargs: For the chat template, such as `enable_thinking`.
+
+    Attributes:
+        format: The form of its prompts, and the guard before them.
+        eos_token_ids: `ends`.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        base_template: str = BASE_TEMPLATE,
+        *,
+        ends: Sequence[int] = (),
+        chat_template: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ):
+        self._tokenizer = tokenizer
+        self.eos_token_ids = list(ends)
+        self.chat_template = chat_template
+        self.chat_template_kwargs = dict(chat_template_kwargs or {})
+        self.format = PromptFormat.of(tokenizer, base_template, **self._template_options)
+
+    @property
+    def tokenizer(self) -> Any:
+        return self._tokenizer
+
+    @property
+    def _template_options(self) -> dict[str, Any]:
+        own = {} if self.chat_template is None else {"chat_template": self.chat_template}
+        return own | self.chat_template_kwargs
+
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt, up to where the answer begins; `format.adapt` makes it acceptable."""
+        prompt = self.format.adapt(prompt)
+        if isinstance(prompt, str):
+            return list(self._tokenizer(text=prompt)["input_ids"])
+        return self.message_ids(prompt)
+
+    def message_ids(self, messages: list[dict[str, str]], answer_next: bool = True) -> list[int]:
+        """Token ids of messages in the chat template; with `answer_next`, the header of the answer comes behind."""
+        return list(
+            self._tokenizer.apply_chat_template(
+                messages,
+                tokenize=True,
+                return_dict=False,
+                add_generation_prompt=answer_next,
+                **self._template_options,
+            )
+        )
+
+    def render(self, prompt: Prompt, answer_next: bool = True) -> str:
+        """The text that a prompt becomes, without the tokens that the tokenizer itself puts in front."""
+        prompt = self.format.adapt(prompt)
+        if isinstance(prompt, str):
+            return prompt
+        return self._tokenizer.apply_chat_template(
+            prompt, tokenize=False, add_generation_prompt=answer_next, **self._template_options
+        )
+
+    def text_ids(self, text: str, trusted: bool = False) -> list[int]:
+        """Token ids of text that continues a prompt or a response.
+
+        No control token is among them unless the text is `trusted`: then nothing in it was written by a model, or it
+        has passed the guard.
+        """
+        return plain_ids(self._tokenizer, [text if trusted else self.format.guard.disarm(text)])[0]
+
+    @property
+    def end_of_turn(self) -> int:
+        """The token that ends an assistant's turn in this model's chat template (or the end-of-sequence token)."""
+        if self.format.chat:
+            turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+            if found := [i for i in self.message_ids(turn, answer_next=False) if i in self.eos_token_ids]:
+                return found[-1]
+        return self._tokenizer.eos_token_id
+
+    def keep_last_tokens(self, text: str, drop: int) -> str:
+        """`text` without its first `drop` tokens (and two more, since its end may tokenise differently alone)."""
+        kept = self._tokenizer.decode(self.text_ids(text)[drop + 2 :], skip_special_tokens=True)
+        # A cut inside a character's bytes leaves marks that are longer than the bytes: the text might never fit.
+        return kept.lstrip("\N{REPLACEMENT CHARACTER}")
+
+
+def plain_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of each text as it is, with nothing in front and nothing behind."""
+    return [list(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+
+
+def start_ids(tokenizer: Any) -> list[int]:
+    """What plain text begins with: the beginning-of-sequence token, or nothing."""
+    return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+
+
+def end_ids(model: Any, tokenizer: Any) -> list[int]:
+    """The tokens that end a response: those of the model's generation settings, and the tokenizer's."""
+    declared = model.generation_config.eos_token_id
+    ends = declared if isinstance(declared, list) else [declared]
+    return sorted({token for token in (*ends, tokenizer.eos_token_id) if token is not None})
+
+
+def load_tokenizer(model: str | os.PathLike, **settings: Any) -> Any:
+    """The tokenizer of a Hub id or folder, or that of its base model for an adapter's folder without one.
+
+    Args:
+        settings: For `from_pretrained`, such as `revision`.
+    """
+    from transformers import AutoTokenizer
+
+    base = adapter_base(model)
+    own = base is None or Path(model, "tokenizer_config.json").is_file()
+    return AutoTokenizer.from_pretrained(model if own else base, **settings)

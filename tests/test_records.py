@@ -1,0 +1,27 @@
+"""The records that travel between the stages: what they compute from themselves."""
+
+import pytest
+import torch
+
+from pst_rl.records import LocalRows
+
+
+@pytest.mark.parametrize(
+    ("rows", "cells"),
+    [
+        (LocalRows(0, 4, 2), [(0, 0), (0, 1), (1, 0), (1, 1)]),
+        (LocalRows(3, 3, 2), [(1, 1), (2, 0), (2, 1)]),  # a process may begin within a question, and end within one
+        (LocalRows(2, 1, 4), [(0, 2)]),
+    ],
+)
+def test_local_rows_are_the_cells_of_the_complete_batch_in_order(rows, cells):
+    assert rows.cells == cells
+    assert [divmod(place, rows.chains) for place in rows.places] == cells
+
+
+def test_local_rows_take_their_own_entries_of_tensors_and_of_nested_tuples():
+    values = torch.arange(24).view(3, 2, 4)  # (Q, G, any)
+    for rows in (LocalRows(0, 6, 2), LocalRows(1, 3, 2), LocalRows(5, 1, 2)):
+        assert torch.equal(rows.pick(values), torch.stack([values[q, g] for q, g in rows.cells]))
+        assert rows.take(values.tolist()) == rows.pick(values).tolist()
+    assert LocalRows(2, 2, 2).pick(torch.tensor([[1, 2], [3, 4]])).tolist() == [3, 4]
