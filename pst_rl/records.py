@@ -206,16 +206,24 @@ class Group:
 
     @property
     def the_targets(self) -> Targets:
-        """`targets`, for whoever comes after the aggregator."""
+        """The targets.
+
+        Raises:
+            RuntimeError: The aggregator has not spoken yet.
+        """
         if self.targets is None:
-            raise RuntimeError("This group has no targets: the aggregator has not spoken yet.")
+            raise RuntimeError("This group has no targets yet: the aggregator has not spoken.")
         return self.targets
 
     @property
     def the_scorer(self) -> GroupScorer:
-        """`scorer`, for whoever has something to ask."""
+        """What asks the peers' policies.
+
+        Raises:
+            RuntimeError: The group was made without one.
+        """
         if self.scorer is None:
-            raise RuntimeError("This group has no scorer: nobody here can ask the peers for log-probabilities.")
+            raise RuntimeError("This group has no scorer: it was not made by a trainer.")
         return self.scorer
 
     def pooled(self, question: int) -> list[tuple[int, int, Response]]:

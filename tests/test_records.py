@@ -32,7 +32,7 @@ def test_local_rows_take_their_own_entries_of_tensors_and_of_nested_tuples():
 
 def test_a_group_says_what_it_lacks_when_it_is_asked_too_early():
     early = Group(("a",), ("?",), ({},), ((0,),), (((),),), random.Random(0))
-    with pytest.raises(RuntimeError, match="no targets: the aggregator has not spoken"):
+    with pytest.raises(RuntimeError, match="no targets yet: the aggregator has not spoken"):
         _ = early.the_targets
     with pytest.raises(RuntimeError, match="no scorer"):
         _ = early.the_scorer
