@@ -4,11 +4,11 @@
 
 Where things are, and what to touch for what (a name is a file; `...`: more of the same kind):
 
-    at the top    trainer (strings the stages together), config (options), scheme (from names to parts of a run), records
+    at the top    trainer (strings the stages together), config (options), scheme (names to parts of a run), records
                   (what travels between the stages), data (questions from files and the Hub, labels split off)
-    stages/       one file a stage: rollout (who speaks when, what is shown of earlier peers, prompts that are too long),
+    stages/       one file a stage: rollout (who speaks when, what is shown of earlier ones, prompts too long),
                   gather, weighting and pmi, update (what reaches the loss), turn_credit, compaction; beside them
-                  reward_mix, metrics (what is logged), vitals, evaluation (measuring while training), completions_table
+                  reward_mix, metrics (what is logged), vitals, evaluation (measuring in training), completions_table
     answers/      extract (the grammar and its order), statements (tags, headings, phrases), thoughts, boxes, choices,
                   fallback; canonical (when two are one vote), units, tuples ...; score (right or wrong against gold)
     aggregation/  base (the tie rule, the interface), votes, views, reliability, joint_likelihood: who makes the target
