@@ -7,8 +7,8 @@ Where things are, and what to touch for what (a name is a file; `...`: more of t
     at the top    trainer (strings the stages together), config (options), scheme (names to parts of a run), records
                   (what travels between the stages), data (questions from files and the Hub, labels split off)
     stages/       one file a stage: rollout (who speaks when, what is shown of earlier ones, prompts too long),
-                  gather, weighting and pmi, update (what reaches the loss), turn_credit, compaction; beside them
-                  reward_mix, metrics (what is logged), vitals, evaluation (measuring in training), completions_table
+                  gather, weighting and pmi (the factor of an update), update (what reaches the loss), turn_credit,
+                  compaction; and reward_mix, metrics (logs), vitals, evaluation, completions_table
     answers/      extract (the grammar and its order), statements (tags, headings, phrases), thoughts, boxes, choices,
                   fallback; canonical (when two are one vote), units, tuples ...; score (right or wrong against gold)
     aggregation/  base (the tie rule, the interface), votes, views, reliability, joint_likelihood: who makes the target
