@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,19 @@ def break_tie(keys: Iterable[str]) -> str:
     answers.
     """
     return min(keys, key=lambda key: hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest())
+
+
+def spellings(responses: Iterable[Response]) -> dict[str, str]:
+    """How each answer is written, by its key, which is for comparing only: as most of the responses write it.
+
+    Of several such ways the shortest, then the first by its characters: the same on every process.
+    """
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for response in responses:
+        if response.answer is not None:
+            counts[response.answer.key][response.answer.text] += 1
+    best = lambda own: min(own, key=lambda text: (-own[text], len(text), text))  # noqa: E731
+    return {key: best(own) for key, own in counts.items()}
 
 
 def make_target(key: str, share: float, responses: Iterable[Response]) -> Target:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from accelerate.utils import broadcast_object_list
 
+from pst_rl.aggregation.base import spellings
 from pst_rl.answers import Answer
 from pst_rl.coherence.constraints import AtMostOne
 from pst_rl.coherence.ensemble import Ensemble
@@ -17,7 +18,7 @@ from pst_rl.coherence.problem import Problem
 from pst_rl.coherence.search import SEARCHERS
 from pst_rl.coherence.templates import Template, find_template
 from pst_rl.options import check_choices
-from pst_rl.peers.foreign_text import Guard
+from pst_rl.peers.foreign_text import Guard, one_line
 from pst_rl.peers.prompts import prompt_text
 from pst_rl.records import Group, Rewards
 from pst_rl.rewards.base import blank
@@ -40,7 +41,8 @@ class Candidate:
 class ICMReward:
     """P(true) of an answer, once the answers of all peers to all questions of the batch are labelled coherently.
 
-        items:   candidates="claims":  (question, answer) for every distinct answer; labels False and True
+        items:   candidates="claims":  (question, answer) for every distinct answer, in its most common spelling;
+                                       labels False and True
                  candidates="labels":  the question itself; its label *is* the answer, one of a closed set
         labels:  a search for labels that predict each other in context (ICM, arXiv 2506.10139)
         reward:  p(label = true | item, the labels of all other items), from leave-one-out scores; or 1[label = true]
@@ -127,7 +129,7 @@ class ICMReward:
         for q, prompt in enumerate(group.prompts):
             question = {**group.columns[q], "question": prompt_text(prompt)}
             # In order of the key, so that the order of peers and samples changes nothing.
-            answers = {r.answer.key for _, _, r in group.pooled(q) if r.answer is not None}
+            answers = spellings(r for _, _, r in group.pooled(q))
             known = sorted(key for key in answers if self.answers is None or key in self.answers)
             if not known:
                 continue
@@ -138,7 +140,7 @@ class ICMReward:
                 continue
             for key in known:
                 candidates[q, key] = Candidate(len(prompts), 1)
-                claim = self.template.guarded({**question, "claim": key}, ["claim"], guard)
+                claim = self.template.guarded({**question, "claim": one_line(answers[key])}, ["claim"], guard)
                 prompts.append(self.template.render(claim))
             if len(known) > 1:
                 rivals.append(tuple(range(first, len(prompts))))

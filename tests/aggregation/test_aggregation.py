@@ -6,6 +6,7 @@ import torch
 from helpers import answers_of, group, response
 
 from pst_rl.aggregation import LastPeer, LeaveOneOut, Majority, SupervisedGoldTarget, Weighted
+from pst_rl.aggregation.base import spellings
 
 
 def one(aggregator, answers, **fields):
@@ -16,6 +17,13 @@ def one(aggregator, answers, **fields):
 def test_the_most_common_answer_over_all_peers_wins():
     made = Majority()(group([[["1", "2"], ["5", "5"]], [["2", "3"], ["5", None]]]))
     assert answers_of(made) == [[["2", "2"], ["5", "5"]]] * 2
+
+
+def test_an_answer_is_shown_as_most_write_it_then_the_shortest_then_the_first():
+    rows = ["0.50", "1/2", "0.50", None, "2/4", "\\frac{3}{8}", "3/8", "0.375", "north east", "NORTH east"]
+    expected = {"1/2": "0.50", "3/8": "3/8", "north east": "NORTH east"}
+    assert spellings(map(response, rows)) == spellings(map(response, rows[::-1])) == expected
+    assert spellings(map(response, ["2/4", "1/2"])) == {"1/2": "1/2"}
 
 
 def test_votes_are_counted_by_equivalence_not_by_spelling():
