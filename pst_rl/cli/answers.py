@@ -52,7 +52,8 @@ class Answers:
 
         if self.limit < 0 or self.characters < 1:
             raise ValueError("--limit must not be negative, and --characters must be at least 1.")
-        responses = read_responses(self._text(), self.column, str(self.file))
+        name = "The standard input" if self.file == Path("-") else str(self.file)
+        responses = read_responses(self._text(), self.column, name)
         console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
         explained = [explain(response, self.style) for response in responses]
         for number, (response, found) in enumerate(zip(responses, explained, strict=True), start=1):

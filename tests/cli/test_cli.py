@@ -20,6 +20,7 @@ from pst_rl.cli.exit_status import Terminated, sigterm_raises
 # A command line of each subcommand that parses, what in it is a file that is not there, and the class that runs it.
 LINES = {
     "train": (["--dataset", "none.jsonl"], cli.TrainRun),
+    "answers": (["none.jsonl"], cli.Answers),
     "label": (["none.jsonl", "--model", "none/"], cli.Label),
     "eval": (["tiny", "--peers", "./none"], cli.Eval),
     "gv-gap": (["tiny", "--peers", "./none"], cli.GVGap),
@@ -163,6 +164,7 @@ def test_help_lists_every_command_and_imports_no_model_library():
         ("report", {"runs": ["a", "b"], "questions": 3}, {"runs": (Path("a"), Path("b")), "questions": 3}),
         ("peers", {"peers": ["a", "b"], "gpu_memory": 24}, {"peers": ("a", "b"), "gpu_memory": 24.0}),
         ("push", {"run_folder": "runs/a", "peers": ["x"]}, {"run_folder": Path("runs/a"), "peers": ("x",)}),
+        ("answers", {"file": "a.jsonl", "column": "text", "limit": 3}, {"file": Path("a.jsonl"), "limit": 3}),
         ("completion", {"shell": "fish"}, {"shell": "fish"}),
     ],
 )
@@ -252,6 +254,7 @@ def script(tmp_path_factory):
         (["eval", "tiny", "--style", "b"], {"boxed"}),
         (["gv-gap", "--sco"], {"--scope"}),
         (["report", "--que"], {"--questions"}),
+        (["answers", "--style", "h"], {"hash"}),
         (["peers", "--gpu"], {"--gpu-memory"}),
         (["push", "--repo"], {"--repo-prefix"}),
     ],
