@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from pst_rl.data import split_labels
+from pst_rl.data import Gold, split_labels
 from pst_rl.stages.evaluation import Evaluation, EvaluationRequest, evaluate_peers
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 class PeerEvaluation:
@@ -17,17 +21,12 @@ class PeerEvaluation:
         Every peer answers alone, also where it is trained with `context="sequential"`.
 
         Args:
-            dataset: Questions; default the trainer's evaluation set. Its labels are split off and only score.
+            dataset: Questions, or the name of one of several evaluation sets; default the trainer's evaluation set.
+                Its labels are split off and only score.
             samples: Samples per peer and question for the pooled vote; default `args.eval_samples`.
             pooled_questions: How many questions, from the first, are sampled; default all.
         """
-        gold = self._eval_gold
-        if dataset is None:
-            dataset = self.eval_dataset
-        else:
-            dataset, gold = split_labels(dataset, self.args.label_columns)
-        if dataset is None:
-            raise ValueError("There are no questions to measure on: pass eval_dataset here or to the trainer.")
+        dataset, gold = self._questions(dataset)
         request = EvaluationRequest(
             engines=self.engines,
             names=tuple(self.peers),
@@ -42,10 +41,28 @@ class PeerEvaluation:
         with self.timed("evaluate"):
             return evaluate_peers(request)
 
+    def _questions(self, dataset: Dataset | str | None) -> tuple[Dataset, Gold | None]:
+        """Questions to measure on and their golds, as [`measure`] takes them."""
+        own, gold = self.eval_dataset, self._eval_gold
+        if dataset is None and own is None:
+            raise ValueError("There are no questions to measure on: pass eval_dataset here or to the trainer.")
+        if isinstance(own, dict) and (dataset is None or isinstance(dataset, str)):
+            if dataset not in own:
+                raise ValueError(f"There are several evaluation sets: name one of {', '.join(own)}, got {dataset!r}.")
+            return own[dataset], gold[dataset]
+        return (own, gold) if dataset is None else split_labels(dataset, self.args.label_columns)
+
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """[`measure`], logged as `<prefix>_<peer>/accuracy`, `<prefix>_vote/accuracy` and, with `args.eval_samples`,
         `<prefix>_pooled_vote/accuracy` if there are labels; parse rate and agreement always.
+
+        Of several sets each is measured, as `<prefix>_<name>`.
         """
+        several = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(several, dict):
+            sets = {name: name if eval_dataset is None else rows for name, rows in several.items()}
+            each = [self.evaluate(rows, ignore_keys, f"{metric_key_prefix}_{name}") for name, rows in sets.items()]
+            return {name: value for results in each for name, value in results.items()}
         results = {f"{metric_key_prefix}_{k}": v for k, v in self.measure(eval_dataset).metrics().items()}
         self.log(dict(results))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, results)
