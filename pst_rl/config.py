@@ -17,7 +17,7 @@ C = TypeVar("C", bound=type)
 
 def answers_old_names(config: C) -> C:
     """A configuration that answers a field of an earlier version with what it is now."""
-    init = config.__init__
+    init = config.__init__  # type: ignore[misc]  # of the very class that is decorated
 
     @wraps(init)
     def __init__(self, *args, **kwargs):
@@ -26,7 +26,7 @@ def answers_old_names(config: C) -> C:
             raise TypeError(f"PSTConfig({said}) is now PSTConfig({now}).")
         init(self, *args, **kwargs)
 
-    config.__init__ = __init__
+    config.__init__ = __init__  # type: ignore[misc]  # likewise
     return config
 
 
@@ -193,7 +193,8 @@ class PSTConfig(GRPOConfig):
     reward_schedules: dict[str, Any] | None = field(
         default=None, metadata={"help": "Factors of a reward's weight over training, by provider name (JSON)."}
     )
-    multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] | None = field(
+    # TRL has no unset value for it; here it is unset until the rewards are known.
+    multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": "TRL's; unset: normalize_then_sum where several rewards have a weight."}
     )
     weighting: str = field(
@@ -248,6 +249,8 @@ class PSTConfig(GRPOConfig):
         steps_per_generation: int = 0
         max_completion_length: int = 512
         chat_template_kwargs: dict[str, Any] | None = None
+        gradient_checkpointing_kwargs: dict[str, Any] | None = None
+        report_to: list[str] = field(default_factory=list)
 
     __repr__ = GRPOConfig.__str__  # a dataclass's own would spell out the tokens
 

@@ -110,7 +110,8 @@ def mix_rewards(args: PSTConfig, providers: Mapping[str, Callable]) -> RewardMix
 
 def find_discussion(providers: Mapping[str, Callable]) -> Discussion | None:
     """The discussion that a provider declares; there can be only one, since it becomes part of the trained rows."""
-    found = {name: p.discussion for name, p in providers.items() if getattr(p, "discussion", None) is not None}
+    declared = {name: getattr(provider, "discussion", None) for name, provider in providers.items()}
+    found = {name: discussion for name, discussion in declared.items() if discussion is not None}
     if len(found) > 1:
         raise ValueError(f"Only one reward provider may declare a discussion, but {', '.join(found)} all do.")
     return next(iter(found.values()), None)

@@ -22,7 +22,6 @@ from pst_rl.config import PSTConfig
 from pst_rl.data import split_evaluation, split_labels
 from pst_rl.discussion import RolloutContext, with_discussion, with_views
 from pst_rl.hub.cards import CardRun, write_peer_card
-from pst_rl.loop.joint_trainer import JointTrainer
 from pst_rl.loop.measuring import PeerEvaluation
 from pst_rl.monitors.collapse import CollapseMonitor
 from pst_rl.monitors.probe import AgreementProbe, draw_questions
@@ -53,7 +52,7 @@ from pst_rl.stages.vitals import mixed_reward
 from pst_rl.stages.weighting import Weighting, WeightRequest, active_samples
 
 
-class PSTTrainer(PeerEvaluation, JointTrainer):
+class PSTTrainer(PeerEvaluation):
     """
     Peer-Predictive Self-Training: several different language models improve each other without labels.
 
@@ -376,9 +375,6 @@ class PSTTrainer(PeerEvaluation, JointTrainer):
         return super().identity() | {"rewards": list(self.providers)} | parts
 
     def stateful_parts(self) -> dict[str, Stateful]:
-        parts = {f"provider/{name}": p for name, p in self.providers.items() if isinstance(p, Stateful)}
-        if isinstance(self.aggregator, Stateful):
-            parts["aggregator"] = self.aggregator
-        if isinstance(self.weighting, Stateful):
-            parts["weighting"] = self.weighting
-        return parts | {"collapse": self.collapse}
+        parts: dict[str, Any] = {f"provider/{name}": provider for name, provider in self.providers.items()}
+        parts |= {"aggregator": self.aggregator, "weighting": self.weighting, "collapse": self.collapse}
+        return {name: part for name, part in parts.items() if isinstance(part, Stateful)}

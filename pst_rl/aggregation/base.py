@@ -56,5 +56,5 @@ def make_target(key: str, share: float, responses: Iterable[Response]) -> Target
     texts = Counter(r.text for r in agreeing if r.finished) or Counter(r.text for r in agreeing)
     most = max(texts.values())
     text = break_tie(t for t, n in texts.items() if n == most)
-    answer = next(r.answer for r in agreeing if r.text == text)
+    answer = next(r.answer for r in agreeing if r.text == text and r.answer is not None)
     return Target(answer=answer, text=text, share=share)

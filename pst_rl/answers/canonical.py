@@ -7,7 +7,7 @@ No tolerance is used: 7.03 and 7.03125 differ. Cost is bounded for any string: s
 import re
 from functools import lru_cache
 
-from pst_rl.answers.expression import NotAnExpression, evaluate
+from pst_rl.answers.expression import NotAnExpression, evaluate, magnitude
 from pst_rl.answers.fingerprint import fingerprint, value_key
 from pst_rl.answers.labels import EQUALS, MATRIX, RATIO, is_value, strip_label
 from pst_rl.answers.latex import clean, enclosed, split_list, split_separated, strip_wrappers, unboxed
@@ -72,8 +72,10 @@ def _key(text: str, depth: int) -> str:
     text = strip_wrappers(text)
     if depth > _MAX_DEPTH:
         return _plain(text)
-    if (choice := _CHOICE.fullmatch(text)) and not _ANOTHER_CHOICE.search(text, choice.end(choice.lastindex) + 1):
-        return choice[choice.lastindex].upper()
+    if choice := _CHOICE.fullmatch(text):
+        letter = choice.lastindex or 0
+        if not _ANOTHER_CHOICE.search(text, choice.end(letter) + 1):
+            return choice[letter].upper()
     if _WORDS.fullmatch(text):
         return " ".join(text.casefold().split())
     if (value := quantity(text)) is not None:
@@ -160,7 +162,7 @@ def _equation_key(text: str, depth: int) -> str | None:
         values = evaluate(f"({sides[0]})-({sides[1]})")
     except NotAnExpression:
         return None
-    if len(values) < 2 or abs(values[0]) < 1e-9:
+    if len(values) < 2 or magnitude(values[0]) < 1e-9:
         return None
     return "0=" + fingerprint([value / values[0] for value in values[1:]])
 

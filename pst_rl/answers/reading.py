@@ -41,7 +41,9 @@ _ARTICLE = re.compile(r"(?i:\bthe\s+)?(?:(?i:\b(?:final|correct|right|best)\s+))
 
 def phrase_start(text: str, noun: int) -> int:
     """Where "the final answer" begins, whose noun is at `noun`."""
-    return max(0, noun - 24) + _ARTICLE.search(text[max(0, noun - 24) : noun]).start()
+    article = _ARTICLE.search(text[max(0, noun - 24) : noun])
+    assert article is not None  # it may be empty
+    return max(0, noun - 24) + article.start()
 
 
 _MATH_OPENING = re.compile(r"(?:\\[(\[]|\$\$?|\*\*)\s*$")

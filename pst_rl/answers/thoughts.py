@@ -26,7 +26,8 @@ def spoken(text: str) -> tuple[int, int] | None:
     lower = text.lower()
     if not any(name in lower for name in _NAMES):  # most responses: no need to look for tags
         return (0, len(text)) if text.strip() else None
-    parts, begin, thinking = [], 0, False
+    parts: list[tuple[int, int]] = []
+    begin, thinking = 0, False
     for tag in _TAG.finditer(text):
         if any(tag.groups()):
             if not thinking:

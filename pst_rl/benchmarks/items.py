@@ -6,12 +6,15 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pst_rl.benchmarks.benchmark import BENCHMARKS, Benchmark, Scoring
 from pst_rl.benchmarks.prompts import PromptFile, load_prompt
 from pst_rl.data import PRESETS, is_file, load_questions
 from pst_rl.questions.choices import read_choices
+
+if TYPE_CHECKING:
+    from pst_rl.answers.extract import Style
 
 CLAIM_COLUMNS = ("claim", "choice", "statement")
 NEEDS = {"question": ("question",), "choices": ("question", "choices"), "claims": ("question", "claim")}
@@ -73,8 +76,9 @@ def load_items(
         split = split or benchmark.split
     if benchmark.form == "question":
         named = benchmark.name if data is None and benchmark.name in PRESETS else place
-        columns = {"question_column": question_column, "answer_column": answer_column}
-        rows = load_questions(named, split=split, limit=limit, seed=seed, **columns)
+        rows = load_questions(
+            named, split=split, question_column=question_column, answer_column=answer_column, limit=limit, seed=seed
+        )
         if "answer" not in rows.column_names:
             raise ValueError(f"{place} has no gold answers to measure against: set answer_column to the column.")
         questions, answers = list(rows["question"]), list(rows["answer"])
@@ -127,7 +131,7 @@ def _column(row: Mapping[str, Any], names: Sequence[str], index: int, place: str
     return found
 
 
-def with_style(benchmark: Benchmark, style: str | None) -> Benchmark:
+def with_style(benchmark: Benchmark, style: Style | None) -> Benchmark:
     """The benchmark scored by one other answer style, if one is given."""
     if style is None:
         return benchmark

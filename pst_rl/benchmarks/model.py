@@ -128,7 +128,7 @@ class LanguageModel(PromptReader):
     def _completion(self, ids: list[int]) -> Completion:
         """The tokens up to the first that ends a response; what follows is padding."""
         ids = next((ids[: i + 1] for i, token in enumerate(ids) if token in self.eos_token_ids), ids)
-        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        text = self.response_text(ids)
         if (at := cut_at_stop(text, self.stop_strings)) is not None:
             return Completion(text[:at], True, len(ids))
         return Completion(text, bool(ids) and ids[-1] in self.eos_token_ids, len(ids))

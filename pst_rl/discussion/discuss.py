@@ -77,7 +77,7 @@ def discuss(
     Raises:
         ValueError: No peer of that name, or a stance that needs a target.
     """
-    prompts = [[{"role": "user", "content": q}] if isinstance(q, str) else q for q in questions]
+    prompts: list[Prompt] = [[{"role": "user", "content": q}] if isinstance(q, str) else q for q in questions]
     return _held(trainer, prompts, learner, [partner], turns, stance, rollout)[partner]
 
 
@@ -194,4 +194,5 @@ def _find(trainer: PeerHolder, learner: str, partners: list[str]) -> dict[str, P
 
 def _response(first: Rollout, held: Rollout, row: int) -> Response:
     length = len(first.completion_ids[row])
-    return Response(first.texts[row], first.answers[row], first.finished[row], length, turns=held.turns[row])
+    turns = () if held.turns is None else held.turns[row]
+    return Response(first.texts[row], first.answers[row], first.finished[row], length, turns=turns)

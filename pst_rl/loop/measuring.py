@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pst_rl.data import Gold, split_labels
+from pst_rl.loop.joint_trainer import JointTrainer
 from pst_rl.stages.evaluation import Evaluation, EvaluationRequest, evaluate_peers
+from pst_rl.stages.rollout import RolloutRequest
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-class PeerEvaluation:
+class PeerEvaluation(JointTrainer):
     """The evaluation methods of a trainer with several peers."""
+
+    _eval_gold: Gold | dict[str, Gold] | None
+    rollout_request: Callable[..., RolloutRequest]
 
     def measure(self, dataset=None, samples: int | None = None, pooled_questions: int | None = None) -> Evaluation:
         """Greedy answers of every peer, their vote, and the pooled vote of samples, without logging anything.
@@ -43,14 +49,16 @@ class PeerEvaluation:
 
     def _questions(self, dataset: Dataset | str | None) -> tuple[Dataset, Gold | None]:
         """Questions to measure on and their golds, as [`measure`] takes them."""
+        if dataset is not None and not isinstance(dataset, str):
+            return split_labels(dataset, self.args.label_columns)
         own, gold = self.eval_dataset, self._eval_gold
-        if dataset is None and own is None:
-            raise ValueError("There are no questions to measure on: pass eval_dataset here or to the trainer.")
-        if isinstance(own, dict) and (dataset is None or isinstance(dataset, str)):
-            if dataset not in own:
-                raise ValueError(f"There are several evaluation sets: name one of {', '.join(own)}, got {dataset!r}.")
+        if isinstance(gold, dict):
+            if dataset is None or dataset not in gold:
+                raise ValueError(f"There are several evaluation sets: name one of {', '.join(gold)}, not {dataset!r}.")
             return own[dataset], gold[dataset]
-        return (own, gold) if dataset is None else split_labels(dataset, self.args.label_columns)
+        if own is None or dataset is not None:
+            raise ValueError("There are no such questions to measure on: pass eval_dataset here or to the trainer.")
+        return own, gold
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """[`measure`], logged as `<prefix>_<peer>/accuracy`, `<prefix>_vote/accuracy` and, with `args.eval_samples`,

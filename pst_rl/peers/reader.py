@@ -15,6 +15,8 @@ from typing import Any, Protocol
 from pst_rl.peers.prompts import BASE_TEMPLATE, Prompt, PromptFormat
 from pst_rl.peers.spec import adapter_base
 
+_SILENT = ("bos", "eos", "pad", "unk", "sep", "cls", "mask")  # what a tokenizer names for its own use
+
 
 class Reader(Protocol):
     """A model that reads prompts: a peer, a juror, a model that is measured.
@@ -129,9 +131,18 @@ class PromptReader:
                 return found[-1]
         return self._tokenizer.eos_token_id
 
+    def response_text(self, ids: Sequence[int]) -> str:
+        """What the tokens of a response say, without those that begin, end or pad one, or stand for nothing.
+
+        Other special tokens stay, as they are written: without a tag of thinking or answering, what it parts would be
+        one number ("42</think>42").
+        """
+        silent = {*self.eos_token_ids, *(getattr(self._tokenizer, f"{name}_token_id") for name in _SILENT)}
+        return self._tokenizer.decode([token for token in ids if token not in silent], skip_special_tokens=False)
+
     def keep_last_tokens(self, text: str, drop: int) -> str:
         """`text` without its first `drop` tokens (and two more, since its end may tokenise differently alone)."""
-        kept = self._tokenizer.decode(self.text_ids(text)[drop + 2 :], skip_special_tokens=True)
+        kept = self.response_text(self.text_ids(text)[drop + 2 :])
         # A cut inside a character's bytes leaves marks that are longer than the bytes: the text might never fit.
         return kept.lstrip("\N{REPLACEMENT CHARACTER}")
 

@@ -10,10 +10,11 @@ from pst_rl.rewards.base import per_sample
 
 
 class MatchesAggregate:
-    """r_pqg = 1 if the answer's canonical key equals the target's, else 0.
+    """r_pqg = 1[a_pqg = a*_pqg]: 1 if the answer's canonical key equals the target's, else 0.
 
     An unparsed answer earns 0 where its group has a target; a (question, chain) without a target abstains.
-    With the `majority` aggregator and one peer this is TTRL (arXiv 2504.16084).
+
+    Source: with the `majority` aggregator and one peer this is TTRL (arXiv 2504.16084).
     """
 
     @per_sample
@@ -22,10 +23,10 @@ class MatchesAggregate:
 
 
 class RandomReward:
-    """r ~ Bernoulli(1/2), independent of the response.
+    """r_pqg ~ Bernoulli(1/2), independent of the response.
 
-    Random rewards alone lift some models (arXiv 2506.10947 reports +21 points for Qwen2.5-Math on MATH-500), so every
-    learning claim should show this control beside it.
+    Source: arXiv 2506.10947. Random rewards alone lift some models (it reports +21 points for Qwen2.5-Math on
+    MATH-500), so every learning claim should show this control beside it.
     """
 
     name = "random"
@@ -36,9 +37,9 @@ class RandomReward:
 
 
 class SupervisedGold:
-    """r = 1 if the response is correct by the gold answer, else 0; abstains where a question has no gold answer.
+    """r_pqg = 1 if the answer is correct by the gold answer, else 0; abstains where a question has no gold answer.
 
-    Not label-free: refused unless the run says `supervised=True`.
+    The supervised ceiling, not label-free: refused unless the run says `supervised=True`.
     """
 
     needs_labels = True

@@ -109,7 +109,7 @@ class ICMReward:
         problem = Problem(len(prompts), len(self.template.label_words), tuple(AtMostOne(items) for items in rivals))
         found = self._labelling(group, prompts, problem)
         for p, q, g, response in group.cells():
-            candidate = candidates.get((q, response.key))
+            candidate = None if response.key is None else candidates.get((q, response.key))
             if candidate is not None:
                 probability = found.probabilities[candidate.item][candidate.label]
                 true = found.labels[candidate.item] == candidate.label
@@ -127,7 +127,7 @@ class ICMReward:
         for q, prompt in enumerate(group.prompts):
             question = {**group.columns[q], "question": prompt_text(prompt)}
             # In order of the key, so that the order of peers and samples changes nothing.
-            answers = {r.key: r.answer for _, _, r in group.pooled(q) if r.answer is not None}
+            answers = {r.answer.key for _, _, r in group.pooled(q) if r.answer is not None}
             known = sorted(key for key in answers if self.answers is None or key in self.answers)
             if not known:
                 continue
@@ -148,14 +148,16 @@ class ICMReward:
         """Searches on the first process; the seed is the batch's, so that a resumed run finds the same."""
         seed = group.rng.randrange(2**31)
         found = [None]
-        if group.scorer.engines[0].accelerator.is_main_process:
+        if group.the_scorer.engines[0].accelerator.is_main_process:
             predictor = Ensemble([self._predictor(judge, prompts) for judge in self._judges(group)])
             found = [self.searcher.search(predictor, problem, seed=seed)]
         return broadcast_object_list(found)[0]
 
     def _judges(self, group: Group) -> list[Any]:
-        engines = list(group.scorer.engines)
-        return {"peers": engines, "first_peer": engines[:1]}.get(self.judge, [self.judge])
+        engines = list(group.the_scorer.engines)
+        if self.judge == "peers":
+            return engines
+        return engines[:1] if self.judge == "first_peer" else [self.judge]
 
     def _predictor(self, judge: Any, prompts: list[str]) -> LanguageModelPredictor:
         return LanguageModelPredictor(

@@ -104,14 +104,15 @@ def evaluate_peers(request: EvaluationRequest) -> Evaluation:
 @contextmanager
 def evaluating(engines: Collection[PeerTrainer]) -> Iterator[None]:
     """All peers in evaluation mode; afterwards, also after an error, in the mode they were in."""
-    modes = [engine.model.training for engine in engines]
-    for engine in engines:
-        engine.model.eval()
+    models = [engine.model for engine in engines if engine.model is not None]
+    modes = [model.training for model in models]
+    for model in models:
+        model.eval()
     try:
         yield
     finally:
-        for engine, mode in zip(engines, modes, strict=True):
-            engine.model.train(mode)
+        for model, mode in zip(models, modes, strict=True):
+            model.train(mode)
 
 
 def is_right(response: Response, gold: Any) -> bool:

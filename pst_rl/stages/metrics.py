@@ -36,8 +36,8 @@ def joint_metrics(
         votes = Counter(r.key for _, _, r in group.pooled(q) if r.key is not None)
         tops.append(max(votes.values(), default=0) / (peers * chains))
         distinct.append(len(votes))
-    with_target = [q for q in range(questions) if any(t for p in range(peers) for t in group.targets[p][q])]
-    targets = {(q, t.answer.key) for p in range(peers) for q in with_target for t in group.targets[p][q] if t}
+    with_target = [q for q in range(questions) if any(t for p in range(peers) for t in group.the_targets[p][q])]
+    targets = {(q, t.answer.key) for p in range(peers) for q in with_target for t in group.the_targets[p][q] if t}
     metrics = {
         "peers/agreement": sum(tops) / questions,
         "peers/distinct_answers": sum(distinct) / questions,
@@ -54,7 +54,8 @@ def joint_metrics(
             if scored.numel():
                 metrics[f"{name}/reward/{provider}"] = scored.mean().item()
         total = sum(
-            w * rewards[n].values[p].masked_fill(rewards[n].abstain[p], 0.0) for n, w in reward_weights.items()
+            (w * rewards[n].values[p].masked_fill(rewards[n].abstain[p], 0.0) for n, w in reward_weights.items()),
+            torch.zeros(()),
         )
         scored = ~torch.stack([rewards[n].abstain[p] for n in reward_weights]).all(0)
         if scored.any():
@@ -90,7 +91,7 @@ def label_metrics(group: Group, gold) -> dict[str, float]:
         is_correct(t.answer, answers[q])
         for p in range(peers)
         for q in range(questions)
-        for t in group.targets[p][q]
+        for t in group.the_targets[p][q]
         if t and answers[q] is not None
     ]
     if hits:

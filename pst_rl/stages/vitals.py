@@ -100,7 +100,8 @@ def vote_shares(group: Group) -> list[float]:
 
 def mixed_reward(rewards: Mapping[str, Rewards], mix: Mapping[str, float]) -> torch.Tensor:
     """Weighted sum of the rewards of each sample, (P, Q, G); abstentions count as 0."""
-    return sum(weight * rewards[name].values.masked_fill(rewards[name].abstain, 0.0) for name, weight in mix.items())
+    known = (weight * rewards[name].values.masked_fill(rewards[name].abstain, 0.0) for name, weight in mix.items())
+    return sum(known, torch.zeros(()))
 
 
 def payoffs(group: Group, reward: torch.Tensor) -> list[float]:

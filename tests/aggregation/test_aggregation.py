@@ -147,12 +147,14 @@ def test_leaving_oneself_out_takes_two():
 def test_each_chain_learns_from_its_own_last_peer():
     made = LastPeer()(group([[["1", "2"]], [["3", None]]]))
     assert answers_of(made) == [[["3", None]]] * 2
-    assert made[0][0][0].text == "#### 3"
+    assert (made[0][0][0].text, made[0][0][0].share) == ("#### 3", 1.0)
 
 
 def test_the_last_peer_is_the_last_of_the_order():
     made = LastPeer()(group([[["1"], ["2"]], [["3"], ["4"]]], order=((0, 1), (1, 0))))
     assert answers_of(made) == [[["3"], ["2"]]] * 2
+    three = group([[["1"]], [["2"]], [["3"]]], order=((1, 0, 2),))
+    assert answers_of(LastPeer()(three)) == [[["3"]]] * 3
 
 
 def test_the_gold_target_is_the_most_common_correct_text():
@@ -160,6 +162,10 @@ def test_the_gold_target_is_the_most_common_correct_text():
     made = SupervisedGoldTarget()(group([[[best, best]], [["5", "9"]]], gold=("5",)))
     assert made[1][0][1].text == best.text
     assert made[1][0][1].share == 0.75
+
+
+def test_a_gold_target_must_be_declared():
+    assert SupervisedGoldTarget.needs_labels
 
 
 def test_the_gold_target_abstains_where_no_sample_is_correct():
