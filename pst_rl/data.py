@@ -190,7 +190,7 @@ def split_evaluation(
 def _golds(dataset: Dataset, column: str, name: str) -> tuple[Any, ...]:
     """The values of a column as they are, but for objects, of which it is the answer (`read_gold`)."""
     golds = []
-    for index, value in enumerate(dataset[column]):
+    for index, value in enumerate(dataset[column][:]):
         try:
             read = read_gold(value)
         except ValueError as error:

@@ -67,7 +67,7 @@ def read_questions(rows: Rows, source: str, asked: str | None = None) -> list[st
     """
     columns = question_columns(rows, source, asked)
     questions = []
-    for index, values in enumerate(zip(*(rows[name] for name in columns), strict=True)):
+    for index, values in enumerate(zip(*(rows[name][:] for name in columns), strict=True)):
         given = [value for value in values if value is not None and value != ""]
         texts = [value.strip() for value in given if isinstance(value, str)]
         if len(texts) < len(given) or not any(texts):
@@ -93,8 +93,8 @@ def read_rows(
     questions = read_questions(rows, source, question_column)
     answer_column = pick_column(rows, source, answer_column, ANSWER_COLUMNS, "answer_column", required=False)
     choice_column = next((name for name in CHOICE_COLUMNS if name in rows.column_names), None)
-    golds = list(rows[answer_column]) if answer_column else [None] * len(rows)
-    choices = rows[choice_column] if choice_column else [None] * len(rows)
+    golds = rows[answer_column][:] if answer_column else [None] * len(rows)
+    choices = rows[choice_column][:] if choice_column else [None] * len(rows)
     shown: list[str] = []
     answers: list[Answer | None] = []
     for index, (question, offered, gold) in enumerate(zip(questions, choices, golds, strict=True)):

@@ -45,14 +45,14 @@ def with_plain_prompts(dataset: Dataset, name: str) -> Dataset:
     if "prompt" not in dataset.column_names:
         return dataset
     changed = False
-    for index, prompt in enumerate(dataset["prompt"]):
+    for index, prompt in enumerate(dataset["prompt"][:]):
         try:
             changed = plain_prompt(prompt) is not prompt or changed
         except ValueError as error:
             raise ValueError(f"{place(dataset, index, name)} has {error}. Remove or fix the row.") from error
     if not changed:
         return dataset
-    plain = [plain_prompt(prompt) for prompt in dataset["prompt"]]
+    plain = [plain_prompt(prompt) for prompt in dataset["prompt"][:]]
     return dataset.add_column("plain prompt", plain).remove_columns("prompt").rename_column("plain prompt", "prompt")
 
 
