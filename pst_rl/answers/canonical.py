@@ -86,9 +86,10 @@ def _cached_key(answer: str) -> str:
 
 def _unframed(text: str) -> str:
     """What an answer sentence states, if it is mathematics: x < 3 of "We find that x < 3"."""
-    if not _FRAMING.search(text):
+    framed = _FRAME.fullmatch(text) if _FRAMING.search(text) else None
+    if framed is None:
         return text
-    inside = _FRAME.fullmatch(text)["inside"]
+    inside = framed["inside"]
     return inside if re.search(r"[0-9<>=\\]", inside) else text
 
 
