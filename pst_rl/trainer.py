@@ -25,6 +25,7 @@ from pst_rl.hub.cards import CardRun, write_peer_card
 from pst_rl.loop.measuring import PeerEvaluation
 from pst_rl.monitors.collapse import CollapseMonitor
 from pst_rl.monitors.probe import AgreementProbe, draw_questions
+from pst_rl.monitors.reading import ReadingMonitor
 from pst_rl.peers.prompts import Prompt, show_peers
 from pst_rl.peers.spec import resolve_peers
 from pst_rl.records import Group, LocalRows, Rewards, Rollout, Targets, Weights
@@ -147,6 +148,7 @@ class PSTTrainer(PeerEvaluation):
         if args.on_collapse != "off":
             self.add_callback(self.collapse)
         self._reward_faults: dict[str, str] = {}
+        self.reading = ReadingMonitor(args.answer_style)
 
     def _collapse_monitor(self) -> CollapseMonitor:
         """The monitor that the arguments ask for."""
@@ -252,6 +254,8 @@ class PSTTrainer(PeerEvaluation):
         mix = self._current_mix()
         self.last_group = group
         self.collapse.show(group, mixed_reward(rewards, mix))
+        if self.is_world_process_zero():
+            self.reading.see(group)
         if self.args.log_completions and self.is_world_process_zero():
             table = completions_table(group, rewards, weights)
             write_completions(table, self.args.output_dir)

@@ -15,6 +15,9 @@ REASONS: dict[Reason, str] = {
     "choice": "a letter that a sentence chooses",
 }
 
+MANY_FALLBACKS = 0.2
+"""Share of answers that are only the last quantity from which on it is worth a warning: our choice."""
+
 
 class Reading(NamedTuple):
     """An answer as it was read: its text, the `span` of it, and the `start` of its whole statement, in characters."""
