@@ -5,7 +5,9 @@
 Where things are, and what to touch for what (a name is a file; `...`: more of the same kind):
 
     at the top    trainer (strings the stages together), config (options), scheme (names to parts of a run), records
-                  (what travels between the stages), data (questions from files and the Hub, labels split off)
+                  (what travels between the stages), data (a data set of questions, labels split off)
+    questions/    how questions and golds are read: csv_rows, json_rows, sources (the Hub), columns, choices, golds;
+                  prompts (the forms of data that a trainer takes)
     stages/       one file a stage: rollout (who speaks when, what is shown of earlier ones, prompts too long),
                   gather, weighting and pmi (the factor of an update), update (what reaches the loss), turn_credit,
                   compaction; and reward_mix, metrics (logs), vitals, evaluation, completions_table

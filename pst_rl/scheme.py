@@ -14,6 +14,7 @@ from pst_rl.aggregation import AGGREGATORS, Aggregator
 from pst_rl.config import PSTConfig
 from pst_rl.discussion import Discussion, check_discussion
 from pst_rl.peers.spec import PeerSpec
+from pst_rl.questions.prompts import check_form
 from pst_rl.records import Group, Rewards, Target, Targets, Weights
 from pst_rl.rewards import REWARDS, RewardProvider, provider_name
 from pst_rl.rewards.base import PerSample
@@ -303,6 +304,7 @@ def check_scheme(
             f"{', '.join(readers)} reads gold answers. This run is label-free; set supervised=True (on the command "
             "line: --supervised) to allow it, and it will be marked as supervised in its logs and card."
         )
+    check_form(train_dataset, "The training data set")
     if len(train_dataset) == 0:
         raise ValueError("The training data set is empty.")
     if "prompt" not in train_dataset.column_names:

@@ -19,7 +19,7 @@ from accelerate.utils import gather_object
 from pst_rl import answers
 from pst_rl.aggregation import Aggregator
 from pst_rl.config import PSTConfig
-from pst_rl.data import split_labels
+from pst_rl.data import split_evaluation, split_labels
 from pst_rl.discussion import RolloutContext, with_discussion, with_views
 from pst_rl.hub.cards import CardRun, write_peer_card
 from pst_rl.loop.measuring import PeerEvaluation
@@ -71,8 +71,8 @@ class PSTTrainer(PeerEvaluation):
             Configuration for all peers.
         train_dataset (`Dataset`):
             TRL prompt-only data set. Label columns are split off here and serve metrics only.
-        eval_dataset (`Dataset`, *optional*):
-            Questions for [`evaluate`]; accuracies are logged if it has labels.
+        eval_dataset (`Dataset` or `dict`, *optional*):
+            Questions for [`evaluate`], or several sets of them by name; accuracies are logged if it has labels.
         reward_providers (`list`, *optional*):
             Callables `provider(group) -> Rewards`, or keys of `pst_rl.REWARDS`; defaults to `args.rewards`.
         aggregator (`Aggregator`, *optional*):
@@ -122,12 +122,15 @@ class PSTTrainer(PeerEvaluation):
         check_scheme(args, specs, self.aggregator, self.providers, train_dataset, self.weighting)
         self.discussion = find_discussion(self.providers)
         args.reward_weights = list(self.mix.at(0.0).values())  # TRL never sees the monitors
-        train_dataset, self._train_gold = split_labels(train_dataset, args.label_columns)
+        train_dataset, self._train_gold = split_labels(train_dataset, args.label_columns, "The training data set")
+        if args.remove_unused_columns:  # TRL's loader would remove `question_id` too
+            train_dataset = train_dataset.select_columns(["prompt", "question_id"])
+            args.remove_unused_columns = False
         if args.supervised and not self._train_gold:
             raise ValueError("supervised=True, but the training set has no label column; see `label_columns`.")
         self._eval_gold = None
         if eval_dataset is not None:
-            eval_dataset, self._eval_gold = split_labels(eval_dataset, args.label_columns)
+            eval_dataset, self._eval_gold = split_evaluation(eval_dataset, args.label_columns)
         super().__init__(
             specs,
             args,

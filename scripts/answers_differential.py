@@ -72,7 +72,7 @@ CLASSES: tuple[tuple[str, Callable[[Case], bool], str], ...] = (
     (
         "inequality or interval",
         _with(r"<|>|\\leq?|\\geq?|\\infty|\\cup|\\in\b"),
-        "theirs: prose around a relation, which is the reader's to drop; |z| in an interval",
+        "ours where an end is written in another way; theirs: |z| in an interval",
     ),
     (
         "equation or label",

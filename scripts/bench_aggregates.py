@@ -1,9 +1,10 @@
 """Compares label-free aggregates on recorded answers: each model is a peer, each question a group with one chain.
 
     python scripts/bench_aggregates.py --data recorded_gsm8k.jsonl --json runs/aggregates_gsm8k.json
-    python scripts/bench_aggregates.py --data recorded_gsm8k.jsonl recorded_simuleq.jsonl --teams 3
+    python scripts/bench_aggregates.py --data gsm8k.jsonl simuleq.jsonl --metric whole first --teams 3
 
 Several files are aggregated one by one and scored together; the best single model is then the best one of each file.
+`--metric` says what the gold of each file is: the whole answer, or the first quantity asked for (SimulEq).
 `--teams K` adds the mean over all teams of K models. A line of a file is a JSON object with `question`, `answer` (the
 gold answer, which only scores) and `responses` {model: text}. Intervals are 95 % bootstrap intervals over questions.
 The difference to the majority is also given with the majority's ties drawn at random (in expectation).
@@ -20,7 +21,7 @@ from itertools import combinations
 from pathlib import Path
 from random import Random
 from statistics import fmean
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from rich.console import Console
@@ -29,6 +30,7 @@ from rich.table import Table
 from pst_rl.aggregation import Aggregator, Majority, Weighted
 from pst_rl.aggregation.reliability import Reliability
 from pst_rl.answers import Answer, find_answer, is_correct
+from pst_rl.answers.score import Metric
 from pst_rl.measure import paired_bootstrap
 from pst_rl.records import Group, Response, Target, Targets
 
@@ -68,11 +70,12 @@ AGGREGATES: dict[str, Callable[[], Aggregator]] = {
 
 @dataclass(frozen=True)
 class Recorded:
-    """The recorded answers of one file: the group has no gold; `gold[q]` only scores."""
+    """The recorded answers of one file: the group has no gold; `gold[q]` only scores, by `metric`."""
 
     name: str
     group: Group
     gold: list[Any]
+    metric: Metric = "whole"
 
 
 @dataclass(frozen=True)
@@ -101,11 +104,16 @@ class Scores:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", type=Path, required=True, metavar="FILE", help="recorded answers, JSONL")
+    metrics = get_args(Metric)
+    parser.add_argument("--metric", nargs="+", choices=metrics, default=["whole"], help="one for all files, or each")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go")
     parser.add_argument("--teams", type=int, metavar="K", help="also the mean over all teams of K models")
     args = parser.parse_args()
+    if len(args.metric) not in (1, len(args.data)):
+        parser.error(f"--metric takes one metric for all files or one for each of {len(args.data)}.")
+    given = args.metric if len(args.metric) > 1 else args.metric * len(args.data)
     try:
-        files = [read(path) for path in args.data]
+        files = [read(path, metric) for path, metric in zip(args.data, given, strict=True)]
     except (OSError, ValueError) as error:
         parser.error(str(error))
     if args.teams is not None and not 2 <= args.teams <= min(len(file.group.peers) for file in files):
@@ -120,7 +128,7 @@ def main() -> int:
     return 0
 
 
-def read(path: Path) -> Recorded:
+def read(path: Path, metric: Metric = "whole") -> Recorded:
     """The recorded answers of a file.
 
     Raises:
@@ -134,7 +142,7 @@ def read(path: Path) -> Recorded:
     for number, row in enumerate(rows, 1):
         if sorted(row["responses"]) != models:
             raise ValueError(f"{path}, line {number}: every question needs responses of the same models, {models}.")
-    return Recorded(path.name, group_of(rows, models), [row["answer"] for row in rows])
+    return Recorded(path.name, group_of(rows, models), [row["answer"] for row in rows], metric)
 
 
 def _row(path: Path, number: int, line: str) -> dict[str, Any]:
@@ -178,28 +186,28 @@ def vote(aggregator: Aggregator, group: Group) -> list[Target | None]:
 
 def score(recorded: Recorded) -> Scores:
     """Every aggregate and every model against gold; an abstention is not right."""
-    group, gold = recorded.group, recorded.gold
+    group, gold, metric = recorded.group, recorded.gold, recorded.metric
     targets = {name: vote(make(), group) for name, make in AGGREGATES.items()}
     return Scores(
-        {name: _hits([t and t.answer for t in made], gold) for name, made in targets.items()},
+        {name: _hits([t and t.answer for t in made], gold, metric) for name, made in targets.items()},
         {
-            m: _hits([row[0].answer for row in rows], gold)
+            m: _hits([row[0].answer for row in rows], gold, metric)
             for m, rows in zip(group.peers, group.responses, strict=True)
         },
         targets,
-        [_plurality(group, q, g) for q, g in enumerate(gold)],
+        [_plurality(group, q, g, metric) for q, g in enumerate(gold)],
     )
 
 
-def _hits(answers: Sequence[Answer | None], gold: Sequence[Any]) -> list[bool]:
-    return [answer is not None and is_correct(answer, g) for answer, g in zip(answers, gold, strict=True)]
+def _hits(answers: Sequence[Answer | None], gold: Sequence[Any], metric: Metric) -> list[bool]:
+    return [a is not None and is_correct(a, g, metric=metric) for a, g in zip(answers, gold, strict=True)]
 
 
-def _plurality(group: Group, question: int, gold: Any) -> Plurality:
+def _plurality(group: Group, question: int, gold: Any, metric: Metric) -> Plurality:
     answers = [r.answer for _, _, r in group.pooled(question) if r.answer is not None]
     counts = Counter(answer.key for answer in answers)
     winners = [next(a for a in answers if a.key == key) for key, n in counts.items() if n == max(counts.values())]
-    return Plurality(len(winners) > 1, fmean(is_correct(a, gold) for a in winners) if winners else 0.0)
+    return Plurality(len(winners) > 1, fmean(is_correct(a, gold, metric=metric) for a in winners) if winners else 0.0)
 
 
 def report(files: list[Recorded], teams: int | None = None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ repeated and wrapped. The guided run needs `pip install atheris` (libFuzzer for 
 import argparse
 import importlib
 import json
+import pkgutil
 import platform
 import random
 import resource
@@ -243,12 +244,10 @@ def child(arguments: list[str]) -> None:
     except ImportError:
         raise SystemExit("error: the guided run needs atheris: pip install atheris") from None
 
-    names = "canonical expression extract fingerprint labels latex quantity relations score symbolic tolerance tuples "
-    names += "units"
     from pst_rl import answers
 
-    for name in names.split():
-        module = importlib.import_module(f"{answers.__name__}.{name}")
+    for found in pkgutil.iter_modules(answers.__path__):
+        module = importlib.import_module(f"{answers.__name__}.{found.name}")
         ours = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
         for value in [*ours, *(method for kind in ours if isinstance(kind, type) for method in vars(kind).values())]:
             if hasattr(value, "__code__"):

@@ -20,7 +20,13 @@ RETRACTION = re.compile(
     r"error|re-?check|impossible|invalid|extraneous|reject(?:ed)?|instead|rather than|should be|no[,.!:;]|no\s*[$\\])",
     re.IGNORECASE,
 )
-_SAME_VALUE = re.compile(r"[\s$]*(?:\\\)|\\\])?[\s$]*(?:=|\\approx|≈|\\implies|\\equiv)[\s$]*(?:\\\(|\\\[)?[\s$]*")
+_SAME_VALUE = re.compile(
+    r"[\s$]*(?:\\\)|\\\])?[\s$,]*(?:=|\\approx|≈|\\implies|\\equiv|(?:(?:which|that) is|or)\s+(?:approximately|about|"
+    r"roughly)|(?:which|that) is)[\s$]*(?:\\\(|\\\[)?[\s$]*"
+)
+_JOINER = re.compile(r"[,;&\n]|\\\\|\\q?quad|(?<![A-Za-z])(?:and|or|while|with)(?![A-Za-z])")
+_TWO_WORDS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}\s+[A-Za-z]{2,}")
+_RESULT = re.compile(r"\b(?:final(?:ly)?|simplif(?:y|ies|ied)|reduces|rounds|rounded)\b", re.IGNORECASE)
 _DECORATION = re.compile(r"\\text\s*\{|[\s.…_*()\[\]{}<>]")
 _PLACEHOLDERS = frozenset(
     ("answer", "finalanswer", "youranswer", "yourfinalanswer", "answerhere", "youranswerhere", "thefinalanswer", "")
@@ -44,7 +50,8 @@ def is_placeholder(text: str) -> bool:
 def find_box(text: str) -> Reading | None:
     r"""The answer in the last boxes: several of one statement are one answer, joined by ", ".
 
-    A retraction between two boxes ("wait", "actually", "that is wrong") makes the later one a statement of its own;
+    A retraction between two boxes ("wait", "actually", "that is wrong"), prose that does not join them, or "the final
+    result" makes the later one a statement of its own;
     "=" or "\approx" between them states one value twice, of which the first, exact form counts.
     """
     boxes: list[Box] = []  # from the last
@@ -53,7 +60,7 @@ def find_box(text: str) -> Reading | None:
         if is_placeholder(box.content):
             continue
         gap = text[box.end : boxes[-1].start] if boxes else ""
-        if len(gap) > _SAME_STATEMENT or _BREAK.search(gap) or RETRACTION.search(gap):
+        if boxes and not _is_one_statement(gap):
             break
         if boxes and _SAME_VALUE.fullmatch(gap):
             boxes.pop()
@@ -66,6 +73,17 @@ def find_box(text: str) -> Reading | None:
     first, last = boxes[-1], boxes[0]
     span = (first.inside, last.inside + len(last.content))
     return Reading(statement_start(text, first.start), ", ".join(unique.values()), span, "box")
+
+
+def _is_one_statement(gap: str) -> bool:
+    r"""Whether the boxes before and after `gap` are one answer.
+
+    >>> [_is_one_statement(gap) for gap in (" cows and ", r"\) \(", " no no ", ", so finally ", ". It is ")]
+    [True, True, False, False, False]
+    """
+    if len(gap) > _SAME_STATEMENT or _BREAK.search(gap) or RETRACTION.search(gap) or _RESULT.search(gap):
+        return False
+    return bool(_JOINER.search(gap) or _SAME_VALUE.fullmatch(gap)) or not _TWO_WORDS.search(gap)
 
 
 def _box(text: str, match: re.Match[str]) -> Box:

@@ -27,6 +27,22 @@ _CHOICE = re.compile(
     re.DOTALL,
 )
 _ANOTHER_CHOICE = re.compile(r"\([A-Z]\)|(?<![A-Za-z(])[A-Z][.)]\s")
+_NUMBER_WORDS = {
+    word: str(number)
+    for number, word in enumerate(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+        "seventeen eighteen nineteen twenty".split()
+    )
+}
+_NO_SOLUTION = re.compile(r"(no (?:[a-z]+ )?solution)s(?: exists?)?|(no (?:[a-z]+ )?solution) exists?")
+# Words around an answer that do not change it: "Therefore x >= 5 is the solution".
+_FRAME = re.compile(
+    r"(?:(?:therefore|thus|hence|so|finally|we (?:find|get|have|obtain|conclude)(?: that)?|it follows that"
+    r"|(?:the|our|my) (?:final )?(?:answer|solution)(?: set)? is)\b[,:]?\s+){0,3}(?P<inside>.*?)"
+    r"(?:,?\s+(?:is|are) (?:the|our|my) (?:final )?(?:answers?|solutions?)(?: set)?)?",
+    re.IGNORECASE | re.DOTALL,
+)
+_FRAMING = re.compile(r"\b(?:therefore|thus|hence|so|finally|we|follows|answers?|solutions?)\b", re.IGNORECASE)
 _WORDS = re.compile(r"[A-Za-z]{2,}(?:[\s'-]+[A-Za-z]+)*")
 _DECIMAL_COMMA = re.compile(r"([-+]?(?:0(?=,[0-9]{2})|[0-9](?=,[0-9]{2}$)|[0-9]+(?=,[0-9]{4}))),([0-9]{2,30})")
 _BASE = re.compile(r"([0-9][0-9A-Fa-f]{0,60})\s*_\s*(?:\{\s*([0-9]{1,2}|[a-z]+)\s*\}|([0-9]{1,2}))")
@@ -65,7 +81,16 @@ def equivalent(a: str, b: str) -> bool:
 def _cached_key(answer: str) -> str:
     comma = _DECIMAL_COMMA.fullmatch(answer.strip("$ "))
     text = f"{comma[1]}.{comma[2]}" if comma else answer
-    return _key(clean(name_roman_units(text) if "{" in text else text), 0)
+    return _key(_unframed(clean(name_roman_units(text) if "{" in text else text)), 0)
+
+
+def _unframed(text: str) -> str:
+    """What an answer sentence states, if it is mathematics: x < 3 of "We find that x < 3"."""
+    framed = _FRAME.fullmatch(text) if _FRAMING.search(text) else None
+    if framed is None:
+        return text
+    inside = framed["inside"]
+    return inside if re.search(r"[0-9<>=\\]", inside) else text
 
 
 def _key(text: str, depth: int) -> str:
@@ -77,7 +102,8 @@ def _key(text: str, depth: int) -> str:
         if not _ANOTHER_CHOICE.search(text, choice.end(letter) + 1):
             return choice[letter].upper()
     if _WORDS.fullmatch(text):
-        return " ".join(text.casefold().split())
+        words = " ".join(text.casefold().split())
+        return _NUMBER_WORDS.get(words) or _NO_SOLUTION.sub(r"\1\2", words)
     if (value := quantity(text)) is not None:
         return str(value)
     return (

@@ -7,7 +7,7 @@ from pst_rl.answers.canonical import canonical_key
 from pst_rl.answers.reading import Reading
 
 _OPEN = r"[\s*_$]*(?:\\\()?(?:\\text(?:bf)?\s*\{)?[\s*_$]*"
-_NO_LIST = r"(?![\s*}$]*(?:,|and\b|or\b|&)[\s*$]*[(\[]?[A-Z](?:[)\],.\s]|$))"  # "A and C" names two letters
+_NO_LIST = r"(?![\s*}$)\]]*(?:,|/|and\b|or\b|&)[\s*$]*[(\[]?[A-Z](?:[)\],.\s]|$))"  # "A and C" names two letters
 # A letter at the start of a statement: in brackets, before text, before a reason, or alone.
 _LEADING = re.compile(
     rf"{_OPEN}(?:(?i:option|choice|letter)\s+)?(?:\((?P<round>[A-Za-z])\)(?![\w^/+=(-])(?!\s*[-+=*/^<>])|\[(?P<square>[A-Z])\](?!\w)"
@@ -15,12 +15,16 @@ _LEADING = re.compile(
     rf"|,\s+(?:because|since|as|not|so)\b)){_NO_LIST}"
 )
 _ANNOUNCED = re.compile(r"\b(?:answer|choice|option|ANSWER|Answer|Choice|Option)\b[^.\n]{0,40}?(?:\bis\b|[:=])[\s:]*")
-_PROSE_LETTER = re.compile(r"[\s*]*[(\[{]?(?P<letter>[B-HJ-Z]|[AI](?!\s+[a-z]))(?![A-Za-z0-9'])")
+_PROSE_LETTER = re.compile(r"[\s*]*[(\[{]?(?P<letter>[B-HJ-Z]|[AI](?!\s+[a-z]))(?![A-Za-z0-9'])" + _NO_LIST)
 _BRACKETED = re.compile(r"(?<![A-Za-z\\])\(([A-Z])\)")  # not P(A)
-_NAMED = re.compile(  # "called B. scapulimancy", "option C", "C is correct", "the correct one is B"
+# A letter in brackets that stands in a list of them: "(A) or (B)" chooses none.
+_LISTED = re.compile(r"\([A-Z]\)(?:[\s*]{0,4}(?:,|/|and\b|or\b|&)[\s*]{0,4}){1,2}(?=\([A-Z]\))")
+_NAMED = re.compile(  # "called B. scapulimancy", "option C", "C is correct", "the correct one is B", "I choose (b)"
     r"\b(?:(?:is|are|be|called)\s+(?P<text>[A-J])[.)]\s+[a-z]|[oO]ption\s+(?P<option>[A-Z])\b(?!\s+[a-z]+s\b)"
     r"|(?P<is>[A-J])\s+is\s+(?:the\s+)?(?:correct|right|best|answer)\b|(?:correct|right|best)\s+one\s+is\s+(?P<one>[A-J])\b"
+    r"|(?:choose|select|pick|option|choice)\s+(?P<low>\([a-e]\))"
     r"|(?:Therefore|Thus|Hence|So),?\s+(?P<so>[B-HJ-Z])(?=\.?\s*$))"
+    r"|(?<![A-Za-z])(?P<low_is>\([a-e]\))\s+is\s+(?:the\s+)?(?:correct|right|best)\b"
 )
 _LINE = re.compile(r"^[ \t*]*([A-Z])(?:[.):][*]*(?:[ \t]|$)|[ \t*]*$)", re.MULTILINE)
 _CLAUSE = re.compile(
@@ -77,9 +81,11 @@ def _announced(text: str) -> Reading | None:
 def find_bracketed(text: str, *, bare: bool = False) -> Reading | None:
     """The last letter in brackets that its clause does not reject: "(A). (B) and (C) do not fit" chooses A.
 
-    `bare` leaves the brackets out of the text. Where every clause rejects its letters, the last letter counts.
+    "(A) or (B)" chooses none. `bare` leaves the brackets out of the text. Where every clause rejects its letters, the
+    last letter counts.
     """
-    matches = list(_BRACKETED.finditer(text))[-32:]
+    listed = {at for some in _LISTED.finditer(text) for at in (some.start(), some.end())}
+    matches = [match for match in _BRACKETED.finditer(text) if match.start() not in listed][-32:]
     chosen = next((match for match in reversed(matches) if not _is_rejected(text, match)), None)
     match = chosen or (matches[-1] if matches else None)
     if match is None:

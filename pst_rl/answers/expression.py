@@ -39,7 +39,14 @@ _FUNCTIONS: dict[str, Callable[[complex], complex]] = {
 }
 _CONSTANTS: dict[str, Value] = {"pi": complex(math.pi), "e": complex(math.e), "i": 1j}
 _INFIX = {"cdot": "*", "times": "*", "div": "/"}
-_WORDS = frozenset([*_FUNCTIONS, *_INFIX, *_NAMES, "pi", "frac", "sqrt", "binom"])
+_ROUND: dict[str, tuple[str, Callable[[Fraction], int]]] = {
+    "lfloor": ("rfloor", math.floor),
+    "lceil": ("rceil", math.ceil),
+}
+_WORDS = frozenset([*_FUNCTIONS, *_INFIX, *_NAMES, *"pi frac sqrt binom lfloor rfloor lceil rceil".split()])
+
+
+_NO_FACTOR = frozenset([*"+-)]}|!^_", "**", "rfloor", "rceil"])  # what cannot begin a factor
 
 
 class NotAnExpression(ValueError):
@@ -157,7 +164,7 @@ class _Parser:
             if token in ("*", "/"):
                 self.take()
                 value = value * self.signed() if token == "*" else value / self.signed()
-            elif token and token not in "+-)]}|!^_**" and not (token[0].isdigit() or token[0] == "."):
+            elif token and token not in _NO_FACTOR and not (token[0].isdigit() or token[0] == "."):
                 value = value * self.power()  # juxtaposition: 2x, 3(4), \sqrt{2}\pi
             elif token and (token[0].isdigit() or token[0] == ".") and self.powered:
                 value = value * self.power()  # 2^6 3^5, but not 3 4
@@ -226,6 +233,8 @@ class _Parser:
             if self.peek() == "[":
                 root = self.atom()
             return _power(self.argument(), 1 / root)
+        if token in _ROUND:
+            return self.rounded(*_ROUND[token])
         if token in _FUNCTIONS:
             return self.function(token)
         if token in _CONSTANTS and self.peek() != "_":
@@ -233,6 +242,13 @@ class _Parser:
         if token.isalpha():
             return self.variable(token)
         raise NotAnExpression(f"unexpected {token}")
+
+    def rounded(self, closing: str, rounding: Callable[[Fraction], int]) -> Value:
+        value = self.sum()
+        self.take(closing)
+        if not isinstance(value, Fraction):  # a step function is not told from others by its values at a few points
+            raise NotAnExpression("floor of a number that is not rational")
+        return Fraction(rounding(value))
 
     def function(self, name: str) -> Value:
         base, exponent = None, None

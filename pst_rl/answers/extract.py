@@ -6,13 +6,14 @@ r"""Find the final answer in a response: one grammar of answer statements, in a 
 4. A heading that announces an answer, and the line after it (`statements`): "## Answer: 18", "**Final Answer**"; and
    "#### 18". "#### Step 2: ..." announces none.
 5. A phrase (`statements`): "the answer is 18", "Answer: 18", "The correct option is (B)".
-6. A text that is nothing but an answer (`fallback`).
+6. A text that is nothing but an answer, or a last sentence that is a verdict: "There is no solution" (`fallback`).
 7. The last stand-alone quantity (`fallback`), whole: "3\sqrt{2}", "10^6", "2 hours 30 minutes", never a part of it.
 8. A letter that a sentence chooses (`choices`).
 
 No rule knows a benchmark: which quantity of an answer counts, or in what order, is decided where it is scored.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -20,7 +21,7 @@ from typing import Literal
 from pst_rl.answers.boxes import RETRACTION, find_box
 from pst_rl.answers.canonical import canonical_key
 from pst_rl.answers.choices import find_bracketed, find_choice
-from pst_rl.answers.fallback import find_last_quantity, find_number, find_whole
+from pst_rl.answers.fallback import find_last_quantity, find_number, find_verdict, find_whole
 from pst_rl.answers.parts import answer_parts
 from pst_rl.answers.reading import Reading, Reason
 from pst_rl.answers.statements import find_correction, find_hash, find_heading, find_phrase, find_tag
@@ -126,6 +127,12 @@ def _find_box(text: str) -> Reading | None:
     return corrected.moved(retraction.start()) if corrected else find_correction(text, retraction.start()) or box
 
 
+def _find_whole_choice(text: str) -> Reading | None:
+    """A letter that is all a text says, or begins it: "(b) Poisson"."""
+    found = find_whole(text)
+    return found if found and re.fullmatch("[A-Z]", canonical_key(found.text)) else None
+
+
 def _find_stated_choice(text: str) -> Reading | None:
     """A letter in a tag or under a heading."""
     found = find_tag(text) or find_heading(text)
@@ -139,6 +146,7 @@ FINDERS: dict[str, tuple[Callable[[str], Reading | None], ...]] = {
         find_heading,
         find_phrase,
         find_whole,
+        find_verdict,
         find_last_quantity,
         find_bracketed,
     ),
@@ -146,5 +154,5 @@ FINDERS: dict[str, tuple[Callable[[str], Reading | None], ...]] = {
     "hash": (find_hash,),
     "phrase": (find_phrase,),
     "number": (find_number,),
-    "choice": (_find_stated_choice, find_choice),
+    "choice": (_find_stated_choice, find_choice, _find_whole_choice),
 }

@@ -4,9 +4,8 @@ import re
 
 from pst_rl.answers.canonical import canonical_key
 from pst_rl.answers.choices import leading_letter
-from pst_rl.answers.parts import answer_parts
+from pst_rl.answers.parts import are_quantities
 from pst_rl.answers.prose import has_weight, last_weight, stated_quantity
-from pst_rl.answers.quantity import quantity
 from pst_rl.answers.reading import Reading
 from pst_rl.answers.statements import MAX_STATEMENT, is_bare, within
 
@@ -18,7 +17,18 @@ _BLOCK = re.compile(
 _STOP_TOKEN = re.compile(r"</?s>|<\|[^|<>\n]{0,40}\|>")
 _SENTENCE = re.compile(r"(?<=[.!?])[)*\"$]*\s+(?=[A-Z(*$\\\[])")
 _LAST_LINE = re.compile(r"(?:^|\n)[ \t*_]*(True|False|Yes|No|\(?[A-Z]\)|[A-Z])[*_.]{0,4}[ \t]*(?:</?s>|\s){0,8}$")
-_OPTION = re.compile(r"^[ \t*_]*(\([A-Ha-h]\))[*_]*[ \t]+\S", re.MULTILINE)  # a line "(b) {0, 1}"
+_OPTION = re.compile(  # a line "(b) {0, 1}"; not "(A) or (B)"
+    r"^[ \t*_]*(\([A-Ha-h]\))[*_]*[ \t]+(?!(?:and|or|&)\s+\(?[A-Ha-h]\)?\W*$)\S", re.MULTILINE
+)
+# A last sentence that says whether something holds, or that there is no solution.
+_VERDICT = re.compile(
+    r"\b(?:statement|claim|proposition|conjecture|assertion)\s+(?:is|must be)[\s*]+(?:(?:therefore|thus|hence|indeed|"
+    r"actually)[\s*]+)?(?P<truth>true|false)\b"
+    r"|\b(?P<none>no\s+(?:(?:real|integer|positive|valid|possible)\s+){0,2}solutions?)\b",
+    re.IGNORECASE,
+)
+_LIMITED = re.compile(r"\b(?:other|second|first|case|otherwise|if|when|for|unless|whether|why)\b", re.IGNORECASE)
+_ROW = re.compile(r"[ \t]*\|[ \t].*[ \t]\|[ \t]*")  # of a Markdown table
 _TITLE = re.compile(r"\s*#{1,6}\s")
 _TRUTHS = ("true", "false", "yes", "no")
 _NUMBER = re.compile(
@@ -48,14 +58,25 @@ def find_whole(text: str) -> Reading | None:
         return None
     begin = text.index(surface)
     span = (begin, begin + len(surface))
-    parts = answer_parts(surface)
-    bare = parts and all(quantity(part) is not None for part in parts)
-    if bare or len(canonical_key(surface)) == 1 or canonical_key(surface) in _TRUTHS:
+    if are_quantities(surface) or len(canonical_key(surface)) == 1 or canonical_key(surface) in _TRUTHS:
         return Reading(0, surface, span, "whole")
     if letter := leading_letter(surface):
         return Reading(0, letter[0], (begin + letter[1][0], begin + letter[1][1]), "whole")
     stated = within(surface, begin) if has_weight(surface) and is_bare(surface) else None
     return Reading(0, stated[0], stated[1], "whole") if stated else None
+
+
+def find_verdict(text: str) -> Reading | None:
+    """What a last sentence says without a condition: "The statement is false.", "There are no real solutions."."""
+    tail = _STOP_TOKEN.sub(lambda token: " " * len(token[0]), text[-_REGION:]).rstrip()
+    line = tail.rfind("\n") + 1
+    begin, end = (line + place for place in (_sentences(tail[line:]) or [(0, 0)])[-1])
+    match = next(reversed(list(_VERDICT.finditer(tail, begin, end))), None)
+    if match is None or _LIMITED.search(tail, begin, end) or has_weight(tail[match.end() : end]):
+        return None
+    said = match.lastgroup or 0
+    start, stop = (max(0, len(text) - _REGION) + place for place in match.span(said))
+    return Reading(start, match[said], (start, stop), "whole")
 
 
 def find_last_quantity(text: str) -> Reading | None:
@@ -71,7 +92,7 @@ def find_last_quantity(text: str) -> Reading | None:
     for line in region.split("\n")[: -_MAX_LINES - 1 : -1]:
         at = end - len(line)
         if has_weight(line) and not _TITLE.match(line):
-            for sentence in reversed(_sentences(line)):
+            for sentence in reversed(_cells(line) if _ROW.fullmatch(line) else _sentences(line)):
                 if found := stated_quantity(line[slice(*sentence)]):
                     offset = begin + at + sentence[0]
                     span = (offset + found.begin, offset + found.end)
@@ -84,6 +105,11 @@ def _sentences(line: str) -> list[tuple[int, int]]:
     """Begin and end of the sentences of a line."""
     cuts = [0, *(match.end() for match in _SENTENCE.finditer(line)), len(line)]
     return [(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
+
+
+def _cells(row: str) -> list[tuple[int, int]]:
+    """Begin and end of the cells of a row of a table."""
+    return [match.span() for match in re.finditer(r"[^|]+", row)]
 
 
 def find_number(text: str) -> Reading | None:

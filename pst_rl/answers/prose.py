@@ -14,10 +14,10 @@ _TOKEN = re.compile(
     r"""(?P<note><<[^<>\n]{0,80}>>)                                            # GSM8K's calculator: <<9*2=18>>
     |(?P<math>\\begin\s*\{(?P<env>[pbvBV]?matrix|array|cases)\}(?s:.{0,600}?)\\end\s*\{(?P=env)\}
         |\\(?:frac|sqrt|mathbf|mathbb|mathcal|vec|hat|overline|binom|boldsymbol|left|right)(?![A-Za-z])
-        |(?![23]D\b)[0-9０-９]+(?:,[0-9]{3})*(?![0-9])(?:[.:/][0-9]+)*[½¼¾²³°]*(?:[eE][-+]?[0-9]{1,3}(?!\w))?
+        |(?![23]D\b)[0-9０-９]+(?:,[0-9]{3})*(?![0-9])(?:[.:/][0-9]+)*[½¼¾⁰¹²³⁴-⁹⁻°]*(?:[eE][-+]?[0-9]{1,3}(?!\w))?
         |\.[0-9]+|[½¼¾]
         |(?:sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|pi|inf)(?![A-Za-z])
-        |\\[{}%$!,;:&#]|[-+/^_=<>−–×·÷±≤≥≈%€£¥₹|(){}\[\]π√∞∪∩°²³∈]|\*(?!\*))
+        |\\[{}%$!,;:&#]|[-+/^_=<>−–×·÷±≤≥≈%€£¥₹|(){}\[\]π√∞∪∩°⁰¹²³⁴-⁹⁻∈]|\*(?!\*))
     |(?P<text>\\(?:text|mbox|textbf|textit|textrm|textnormal|mathrm|operatorname)\s*\{[^{}\n]{0,200}\})
     |(?P<mark>\\[()\[\]]|\$\$?|\*\*|`+|\\q?quad(?![A-Za-z])|\\[ ])
     |(?P<row>\\\\|&)
@@ -40,6 +40,7 @@ _COMPOUND = r"(?:hours?|hrs?|minutes?|mins?|seconds?|secs?|days?|weeks?|months?|
 _COMPOUND += r"|miles?|pounds?|lbs?|ounces?|oz|dollars?|cents?|degrees?|met(?:er|re)s?|km|cm|kg|grams?|remainder|R)"
 _TO = re.compile(r"[\s$]+to[\s$]+")
 _PARTS = re.compile(rf"\s*(?:out\s+of|{_COMPOUND},?(?:\s+and)?)\s*", re.IGNORECASE)
+_CENTS = re.compile(r"\s*cents?(?![A-Za-z])")
 _UNIT_AFTER = re.compile(rf"\s*{_COMPOUND}(?![A-Za-z])", re.IGNORECASE)
 # Words after a number that change it: "1.5 million", "7 halves", "3:45 PM", "5 squared".
 _CHANGED = re.compile(
@@ -166,15 +167,20 @@ def _trimmed(text: str, begin: int, end: int) -> tuple[int, int]:
     """A run without marks, lone operators, unit letters and unpaired brackets at its ends."""
     if begin == len(text) - len(text.lstrip()) and (bullet := _BULLET.match(text, begin, end)):
         begin = bullet.end()
+    bars = "|" if text.count("|", begin, end) % 2 == 0 else ""  # of |x| + 2
     while begin < end:
         size = end - begin
-        while begin < end and (text[begin] in _STARTS or text.startswith((r"\(", r"\[", r"\ "), begin)):
+        while begin < end and (
+            text[begin] in _STARTS and text[begin] != bars or text.startswith((r"\(", r"\[", r"\ "), begin)
+        ):
             begin += 2 if text[begin] == "\\" else 1
         if text[begin : begin + 1] in tuple("-−–") and text[begin + 1 : begin + 2].isspace():
             begin += 1
         if lone := _LONE_LETTER.match(text, begin, end):
             begin = lone.end()
-        while begin < end and (text[end - 1] in _EDGE or text.endswith((r"\)", r"\]"), begin, end)):
+        while begin < end and (
+            text[end - 1] in _EDGE and text[end - 1] != bars or text.endswith((r"\)", r"\]"), begin, end)
+        ):
             end -= 2 if text.endswith((r"\)", r"\]"), begin, end) else 1
         while begin < end and text[end - 1] in "-−–":
             end -= 1
@@ -231,6 +237,8 @@ def _joined(text: str, last: tuple[int, int], begin: int, end: int) -> int | Non
     if len(gap) > _MAX_GAP:
         return None
     if _LIST.fullmatch(gap):
+        if cents := _CENTS.match(text, end):  # $5 and 30 cents
+            return len(cents[0])
         return 0 if text.count(" and ", *last) < _MAX_LIST else None
     if _TO.fullmatch(gap):  # a ratio or a range; "from 5 to 10" ends at 10
         return None if text[: last[0]].rstrip(" $").endswith("from") else 0

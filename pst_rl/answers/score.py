@@ -227,9 +227,17 @@ def _same_list(
     own, parts = found
     if brackets in ("", "{}") and not ordered:
         return _same_parts(parts, golds, read, depth)
+    if own == "{}" and brackets == "[]" and not _is_interval(golds):
+        return _same_parts(parts, golds, read, depth)  # a set for a list that somebody wrote down
     if own and own != brackets and "||" not in (own, brackets) and not (ordered and brackets == ""):
         return False
     return _same_order(parts, golds, read, depth)
+
+
+def _is_interval(ends: Sequence[str]) -> bool:
+    """Whether parts in square brackets may be the ends of an interval: two, the second not below the first."""
+    low, high = (real_value(canonical_key(end)) for end in ends) if len(ends) == 2 else (Fraction(1), Fraction(0))
+    return low is None or high is None or low <= high
 
 
 def _same_order(parts: Sequence[str], golds: Sequence[str], read: Reader, depth: int) -> bool:

@@ -11,7 +11,7 @@ from pst_rl.answers.boxes import find_box, is_placeholder
 from pst_rl.answers.canonical import canonical_key
 from pst_rl.answers.choices import leading_letter
 from pst_rl.answers.latex import clean
-from pst_rl.answers.parts import answer_parts
+from pst_rl.answers.parts import are_quantities
 from pst_rl.answers.prose import Quantity, quantities, result, stated_quantity
 from pst_rl.answers.quantity import quantity
 from pst_rl.answers.reading import OPENING_PHRASE, PHRASE, Reading, phrase_start
@@ -167,7 +167,7 @@ def is_bare(surface: str) -> bool:
         return bool(re.search(r"[0-9０-９\\½¼¾∞π√=^]", surface)) and not surface.lower().startswith("not ")
     if surface.count("(") or " in " in surface or " per " in surface:  # "42 (see step 3)", "12 in 2 cups"
         return quantity(surface.strip(" $*")) is not None
-    return all(quantity(part) is not None for part in answer_parts(surface))
+    return are_quantities(surface)
 
 
 def _words(surface: str, offset: int) -> Stated | None:

@@ -79,6 +79,7 @@ _MEASURES = (  # units of one measure, each with its size in the last
 )
 _MEASURE_OF = {name: (i, size) for i, sizes in enumerate(_MEASURES) for name, size in sizes.items()}
 _MEASURED = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([A-Za-z]{1,12})\.?(?:\s*,?\s*(?:and\s+)?|$)")
+_AND_CENTS = re.compile(r"([0-9]{1,9}) and (?=[0-9]{1,2} cents?$)")  # the dollar sign is gone
 _CLOCK = re.compile(r"(?i:(1?[0-9]|2[0-4])(?::([0-5][0-9]))?(?::([0-5][0-9]))?\s*(?:([ap])\.?\s?m\.?)?)")
 
 
@@ -179,7 +180,10 @@ def measure(text: str) -> Fraction | None:
 
     >>> measure("5 feet 6 inches"), measure("2 hours and 30 minutes"), measure("3 adults and 50 children")
     (Fraction(11, 2), Fraction(5, 2), None)
+    >>> measure("5 dollars and 30 cents"), measure("5 and 30 cents")
+    (Fraction(53, 10), Fraction(53, 10))
     """
+    text = _AND_CENTS.sub(r"\1 dollars and ", text)
     parts = list(_MEASURED.finditer(text)) if len(text) < 80 else []
     if len(parts) < 2 or "".join(part[0] for part in parts) != text:
         return None

@@ -29,7 +29,8 @@ def show_peers(prompt: Prompt, previous: list[str], template: str) -> Prompt:
     shown = "".join(template.replace("{text}", quoted(text, own_words)) for text in previous)
     if isinstance(prompt, str):
         return prompt + shown
-    return [*prompt[:-1], {**prompt[-1], "content": prompt[-1]["content"] + shown}]
+    last = max((i for i, message in enumerate(prompt) if message["role"] == "user"), default=len(prompt) - 1)
+    return [*prompt[:last], {**prompt[last], "content": prompt[last]["content"] + shown}, *prompt[last + 1 :]]
 
 
 def foreign_prompt(

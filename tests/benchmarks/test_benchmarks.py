@@ -258,6 +258,13 @@ def test_choices_may_be_labelled_or_a_list(tmp_path):
     assert load_items(BENCHMARKS["mmlu"], data=rows_file(tmp_path, listed))[0] == item
 
 
+@pytest.mark.parametrize("answer", [-1, 2, "C", "z"])
+def test_an_answer_that_is_no_choice_is_refused(tmp_path, answer):
+    row = {"question": "q1?", "choices": ["x", "y"], "answer": answer}
+    with pytest.raises(ValueError, match=f"Row 0 of .* has the answer {answer!r}, but the choices A, B"):
+        load_items(BENCHMARKS["mmlu"], data=rows_file(tmp_path, row))
+
+
 def test_every_choice_of_truthfulqa_is_a_claim(tmp_path):
     row = {"question": "q?", "mc1_targets": {"choices": ["yes", "no"], "labels": [1, 0]}}
     items = load_items(BENCHMARKS["truthfulqa"], data=rows_file(tmp_path, row))

@@ -155,10 +155,21 @@ def test_a_missing_file_is_named(bench, monkeypatch, tmp_path, capsys):
     assert "nowhere.jsonl" in capsys.readouterr().err
 
 
+def test_the_metric_of_each_file_is_its_own(bench, monkeypatch, tmp_path):
+    data = write(tmp_path / "data.jsonl", rows([["4, 7", "4, 7", "4"]], ["4"]))
+    whole, both = (
+        figures(bench, monkeypatch, tmp_path, data, data, flags=["--metric", *names])
+        for names in (["whole"], ["whole", "first"])
+    )
+    assert whole["majority"]["accuracy"] == 0 and both["majority"]["accuracy"] == 0.5
+    with pytest.raises(SystemExit):
+        run(bench, monkeypatch, "--data", data, "--metric", "whole", "first")
+
+
 @recorded
-@pytest.mark.parametrize("name", ["recorded_gsm8k.jsonl", "recorded_simuleq.jsonl"])
-def test_reliability_beats_the_majority_and_the_best_single_model_on_real_answers(bench, name):
-    result = bench.report([bench.read(DATA / name)])
+@pytest.mark.parametrize(("name", "metric"), [("recorded_gsm8k.jsonl", "whole"), ("recorded_simuleq.jsonl", "first")])
+def test_reliability_beats_the_majority_and_the_best_single_model_on_real_answers(bench, name, metric):
+    result = bench.report([bench.read(DATA / name, metric)])
     reliability = result["aggregates"]["reliability"]["accuracy"]
     assert reliability > result["majority"]["accuracy"]
     assert reliability >= result["best_single"]["accuracy"]
