@@ -2,26 +2,33 @@
 
     questions -> rollout -> answers -> aggregate -> rewards -> weights -> peer updates
 
-Where things are, and what to touch for what:
+Where things are, and what to touch for what (a name is a file; `...`: more of the same kind):
 
-    trainer  config  scheme      PSTTrainer strings the stages together; options; from names to parts of a run
-    records  data                what travels between the stages; questions from files and the Hub, labels split off
-    stages/       rollout gather pmi update turn_credit compaction     a stage of the training step: its file
-                  reward_mix metrics vitals evaluation ...           what is mixed, logged and measured beside it
-    answers/      extract canonical score ...            how an answer is read, what counts as equal, what as right
-    aggregation/  base votes views reliability ...       who makes the target: the tie rule, a vote of your own
-    rewards/      base basic vote_share icm ...          what a response earns: one file a reward, REWARDS lists them
-    discussion/   base debate saie cross_view ...        further answers and later turns: who reads whom, and when
-    peers/        spec peer_trainer generation           what a peer is made of; how it samples and computes its loss
-                  reader prompts foreign_text            what a peer is shown, and the guard before others' words
-    scoring/      scorer logprobs juror ...              log-probabilities of texts under the peers or an outside judge
-    loop/         joint_trainer checkpoints identity ... the training loop, checkpoints, resume, faults, signals
-    monitors/     collapse probe                         signs of a collapse: a sign of your own goes here
-    coherence/    label a data set by its own coherence (ICM and other searches)
-    benchmarks/   measure models: questions, prompts, scores, verifiers; a benchmark is a row in benchmark.py
-    measure/      statistics, and metrics in the form of `evaluate`     report/  tables, plots, the HTML page
-    memory/       the estimate of memory                                hub/     cards, pushing, facts of a peer
-    cli/          `pst-rl`: one file a command, options and presets     tiny/    the embedded models and questions
+    at the top    trainer (strings the stages together), config (options), scheme (names to parts of a run), records
+                  (what travels between the stages), data (a data set of questions, labels split off)
+    questions/    how questions and golds are read: csv_rows, json_rows, sources (the Hub), columns, choices, golds;
+                  prompts (the forms of data that a trainer takes)
+    stages/       one file a stage: rollout (who speaks when, what is shown of earlier ones, prompts too long),
+                  gather, weighting and pmi (the factor of an update), update (what reaches the loss), turn_credit,
+                  compaction; and reward_mix, metrics (logs), vitals, evaluation, completions_table
+    answers/      extract (the grammar and its order), statements (tags, headings, phrases), thoughts, boxes, choices,
+                  fallback; canonical (when two are one vote), units, tuples ...; score (right or wrong against gold)
+    aggregation/  base (the tie rule, the interface), votes, views, reliability, joint_likelihood: who makes the target
+    rewards/      base (the interface, per_sample), basic, vote_share, icm ...: a file a reward; __init__: the registry
+    discussion/   base, debate, cross_view, saie ...: further rollouts of a question, and later turns of an answer
+    peers/        spec (what a peer is made from), prompts and reader (how it is asked), foreign_text (the guard before
+                  what other models wrote), generation (how it samples), peer_trainer (its update, by TRL's loss)
+    scoring/      logprobs, cached_logprobs, scorer, juror: how likely texts are under the peers or an outside judge
+    loop/         joint_trainer (optimizer, logs), checkpoints, identity (what must match on resume), faults, lock ...
+    monitors/     collapse (a sign of your own goes here), probe, reading
+    coherence/    labels for a data set by their coherence: claims, templates, search/ (ICM and others), scores ...
+    benchmarks/   what `pst-rl eval` and `gv-gap` do: benchmark (one entry each), model, scores, verifiers ...
+    measure/      statistics, and metrics in the form of `evaluate`
+    report/       tables (what a run prints), results, plot, page (the HTML page), compare
+    memory/       estimate (how much a run needs), formulas (weights, optimizer states, caches ...)
+    hub/          cards (the model card), push, peer_facts
+    cli/          one file a command: train, eval, push, label ...; parse, presets, progress
+    tiny/         the embedded models and their questions
 
 Glossary:
 
@@ -47,7 +54,7 @@ from importlib import import_module
 if "HF_HUB_DISABLE_TELEMETRY" not in os.environ:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     if "huggingface_hub.constants" in sys.modules:  # imported before us, when the variable was not set yet
-        sys.modules["huggingface_hub.constants"].HF_HUB_DISABLE_TELEMETRY = True
+        vars(sys.modules["huggingface_hub.constants"])["HF_HUB_DISABLE_TELEMETRY"] = True
 # TRL warns that `rollout_func` is experimental; we pin the TRL version and test against it.
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 

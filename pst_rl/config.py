@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import torch
 from trl import GRPOConfig
 
-from pst_rl.options import OLD_FIELDS, new_spelling
+from pst_rl.answers.score import Metric
+from pst_rl.options import OLD_FIELDS, check_choices, new_spelling
 from pst_rl.peers.prompts import BASE_TEMPLATE
 
 C = TypeVar("C", bound=type)
@@ -17,7 +18,7 @@ C = TypeVar("C", bound=type)
 
 def answers_old_names(config: C) -> C:
     """A configuration that answers a field of an earlier version with what it is now."""
-    init = config.__init__
+    init = config.__init__  # type: ignore[misc]  # of the very class that is decorated
 
     @wraps(init)
     def __init__(self, *args, **kwargs):
@@ -26,7 +27,7 @@ def answers_old_names(config: C) -> C:
             raise TypeError(f"PSTConfig({said}) is now PSTConfig({now}).")
         init(self, *args, **kwargs)
 
-    config.__init__ = __init__
+    config.__init__ = __init__  # type: ignore[misc]  # likewise
     return config
 
 
@@ -63,6 +64,10 @@ class PSTConfig(GRPOConfig):
 
         answer_style (`str`, *optional*, defaults to `"auto"`):
             Which statement counts as the final answer, see [`~pst_rl.answers.find_answer`].
+        answer_metric (`str`, *optional*, defaults to `"whole"`):
+            How an answer is compared with gold, in metrics and by what reads gold: the `"whole"` answer, the `"first"`
+            quantity stated (SimulEq), the `"set"` of all solutions, or a choice's `"letter"`; see
+            [`~pst_rl.answers.is_correct`]. `pst-rl train` takes it from the benchmark of the data set.
         answer_template (`str`, *optional*):
             How an answer is stated when we have to write one (PMI, peers' answers in prompts); `{answer}` is filled.
         parse_truncated (`bool`, *optional*, defaults to `False`):
@@ -172,6 +177,9 @@ class PSTConfig(GRPOConfig):
     answer_style: Literal["auto", "boxed", "hash", "phrase", "number", "choice"] = field(
         default="auto", metadata={"help": "Which statement counts as the final answer."}
     )
+    answer_metric: Literal["whole", "first", "set", "letter"] = field(
+        default="whole", metadata={"help": "How an answer is compared with gold; unset: as the benchmark of the data."}
+    )
     answer_template: str = field(
         default="The answer is \\boxed{{answer}}.",
         metadata={"help": "How an answer is stated when we write one; {answer} is filled."},
@@ -193,7 +201,8 @@ class PSTConfig(GRPOConfig):
     reward_schedules: dict[str, Any] | None = field(
         default=None, metadata={"help": "Factors of a reward's weight over training, by provider name (JSON)."}
     )
-    multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] | None = field(
+    # TRL has no unset value for it; here it is unset until the rewards are known.
+    multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": "TRL's; unset: normalize_then_sum where several rewards have a weight."}
     )
     weighting: str = field(
@@ -248,6 +257,8 @@ class PSTConfig(GRPOConfig):
         steps_per_generation: int = 0
         max_completion_length: int = 512
         chat_template_kwargs: dict[str, Any] | None = None
+        gradient_checkpointing_kwargs: dict[str, Any] | None = None
+        report_to: list[str] = field(default_factory=list)
 
     __repr__ = GRPOConfig.__str__  # a dataclass's own would spell out the tokens
 
@@ -275,6 +286,7 @@ class PSTConfig(GRPOConfig):
                 "trust_remote_code would run code from every peer's repository. Ask for it where it is needed: "
                 "peers=[PeerSpec('org/model', trust_remote_code=True), ...]."
             )
+        check_choices(answer_metric=(self.answer_metric, Metric))
         if "{answer}" not in self.answer_template:
             raise ValueError(f"answer_template must contain {{answer}}, got {self.answer_template!r}.")
         if "{text}" not in self.peer_template:

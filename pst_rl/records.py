@@ -11,12 +11,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 
-if TYPE_CHECKING:
-    from pst_rl.answers import Answer
+from pst_rl.answers import Answer, is_correct
+from pst_rl.answers.score import Metric
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Rollout:
         prompts: The prompt each row was shown: messages, or text for a model without a chat template.
         prompt_ids, completion_ids: Token ids of this peer's own tokenizer.
         logprobs: Sampling log-probabilities per token (nats), if the generation back end returns them.
-        texts: Decoded responses without special tokens.
+        texts: Decoded responses without the tokens that begin, end or pad them (`PromptReader.response_text`).
         answers: Parsed final answers, `None` where there is none.
         finished: Whether the response ended by itself (end-of-sequence token or stop string).
         turns: Later turns of each row, if there was a discussion: `completion_ids` then hold the first answer, foreign
@@ -156,7 +156,13 @@ class TokenStatistics:
 
 
 class GroupScorer(Protocol):
-    """What `Group.scorer` answers; `pst_rl.scoring.scorer.Scorer` does the asking."""
+    """What `Group.scorer` answers; `pst_rl.scoring.scorer.Scorer` does the asking.
+
+    Attributes:
+        engines: The peers, as they are now.
+    """
+
+    engines: Sequence[Any]
 
     def logprobs(self, judge: Any, queries: Sequence[Query]) -> list[Score]:
         """Scores of the queries, in order, under a peer (by index) or an outside `Juror`."""
@@ -182,6 +188,7 @@ class Group:
         block: Index of this generation batch.
         targets: `targets[p][q][g]`, once the aggregator has spoken.
         gold: Gold answers per question; always `None` unless the run is declared `supervised=True`.
+        answer_metric: How an answer is compared with gold (`pst_rl.answers.is_correct`).
         views: Further rollouts by name, where the aggregator declared some: `views[name][p][q][g]`.
         scorer: Asks the peers' current policies for log-probabilities, lazily and batched.
     """
@@ -198,11 +205,34 @@ class Group:
     gold: tuple[Any, ...] | None = None
     views: Mapping[str, Responses] = field(default_factory=dict)
     scorer: GroupScorer | None = None
+    answer_metric: Metric = "whole"
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(P, Q, G): peers, questions, chains."""
         return len(self.peers), len(self.prompts), len(self.responses[0][0])
+
+    @property
+    def the_targets(self) -> Targets:
+        """The targets.
+
+        Raises:
+            RuntimeError: The aggregator has not spoken yet.
+        """
+        if self.targets is None:
+            raise RuntimeError("This group has no targets yet: the aggregator has not spoken.")
+        return self.targets
+
+    @property
+    def the_scorer(self) -> GroupScorer:
+        """What asks the peers' policies.
+
+        Raises:
+            RuntimeError: The group was made without one.
+        """
+        if self.scorer is None:
+            raise RuntimeError("This group has no scorer: it was not made by a trainer.")
+        return self.scorer
 
     def pooled(self, question: int) -> list[tuple[int, int, Response]]:
         """All (peer, chain, response) of one question, over all peers and chains."""
@@ -214,6 +244,21 @@ class Group:
             for q, chains in enumerate(questions):
                 for g, response in enumerate(chains):
                     yield p, q, g, response
+
+    def is_right(self, answer: Answer | None, gold: Any) -> bool:
+        """Whether an answer is right by a gold answer, compared as the run's `answer_metric` says."""
+        return answer is not None and is_correct(answer, gold, metric=self.answer_metric)
+
+    @property
+    def the_gold(self) -> tuple[Any, ...]:
+        """The gold answers.
+
+        Raises:
+            RuntimeError: The run is not declared `supervised=True`.
+        """
+        if self.gold is None:
+            raise RuntimeError("This group has no gold answers: the run is not declared supervised=True.")
+        return self.gold
 
 
 @dataclass(frozen=True)
@@ -323,7 +368,7 @@ class TurnCredit:
 
     def pick(self, rows: list[int]) -> TurnCredit:
         """The credit of some of the rows."""
-        return TurnCredit(*([values[i] for i in rows] for values in (self.own, self.first, self.later)))
+        return TurnCredit([self.own[i] for i in rows], [self.first[i] for i in rows], [self.later[i] for i in rows])
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pst_rl.aggregation import AGGREGATORS, Aggregator
 from pst_rl.config import PSTConfig
 from pst_rl.discussion import Discussion, check_discussion
 from pst_rl.peers.spec import PeerSpec
+from pst_rl.questions.prompts import check_form
 from pst_rl.records import Group, Rewards, Target, Targets, Weights
 from pst_rl.rewards import REWARDS, RewardProvider, provider_name
 from pst_rl.rewards.base import PerSample
@@ -109,7 +110,8 @@ def mix_rewards(args: PSTConfig, providers: Mapping[str, Callable]) -> RewardMix
 
 def find_discussion(providers: Mapping[str, Callable]) -> Discussion | None:
     """The discussion that a provider declares; there can be only one, since it becomes part of the trained rows."""
-    found = {name: p.discussion for name, p in providers.items() if getattr(p, "discussion", None) is not None}
+    declared = {name: getattr(provider, "discussion", None) for name, provider in providers.items()}
+    found = {name: discussion for name, discussion in declared.items() if discussion is not None}
     if len(found) > 1:
         raise ValueError(f"Only one reward provider may declare a discussion, but {', '.join(found)} all do.")
     return next(iter(found.values()), None)
@@ -302,6 +304,7 @@ def check_scheme(
             f"{', '.join(readers)} reads gold answers. This run is label-free; set supervised=True (on the command "
             "line: --supervised) to allow it, and it will be marked as supervised in its logs and card."
         )
+    check_form(train_dataset, "The training data set")
     if len(train_dataset) == 0:
         raise ValueError("The training data set is empty.")
     if "prompt" not in train_dataset.column_names:

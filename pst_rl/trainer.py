@@ -19,13 +19,13 @@ from accelerate.utils import gather_object
 from pst_rl import answers
 from pst_rl.aggregation import Aggregator
 from pst_rl.config import PSTConfig
-from pst_rl.data import split_labels
+from pst_rl.data import split_evaluation, split_labels
 from pst_rl.discussion import RolloutContext, with_discussion, with_views
 from pst_rl.hub.cards import CardRun, write_peer_card
-from pst_rl.loop.joint_trainer import JointTrainer
 from pst_rl.loop.measuring import PeerEvaluation
 from pst_rl.monitors.collapse import CollapseMonitor
 from pst_rl.monitors.probe import AgreementProbe, draw_questions
+from pst_rl.monitors.reading import ReadingMonitor
 from pst_rl.peers.prompts import Prompt, show_peers
 from pst_rl.peers.spec import resolve_peers
 from pst_rl.records import Group, LocalRows, Rewards, Rollout, Targets, Weights
@@ -53,7 +53,7 @@ from pst_rl.stages.vitals import mixed_reward
 from pst_rl.stages.weighting import Weighting, WeightRequest, active_samples
 
 
-class PSTTrainer(PeerEvaluation, JointTrainer):
+class PSTTrainer(PeerEvaluation):
     """
     Peer-Predictive Self-Training: several different language models improve each other without labels.
 
@@ -71,8 +71,8 @@ class PSTTrainer(PeerEvaluation, JointTrainer):
             Configuration for all peers.
         train_dataset (`Dataset`):
             TRL prompt-only data set. Label columns are split off here and serve metrics only.
-        eval_dataset (`Dataset`, *optional*):
-            Questions for [`evaluate`]; accuracies are logged if it has labels.
+        eval_dataset (`Dataset` or `dict`, *optional*):
+            Questions for [`evaluate`], or several sets of them by name; accuracies are logged if it has labels.
         reward_providers (`list`, *optional*):
             Callables `provider(group) -> Rewards`, or keys of `pst_rl.REWARDS`; defaults to `args.rewards`.
         aggregator (`Aggregator`, *optional*):
@@ -122,12 +122,15 @@ class PSTTrainer(PeerEvaluation, JointTrainer):
         check_scheme(args, specs, self.aggregator, self.providers, train_dataset, self.weighting)
         self.discussion = find_discussion(self.providers)
         args.reward_weights = list(self.mix.at(0.0).values())  # TRL never sees the monitors
-        train_dataset, self._train_gold = split_labels(train_dataset, args.label_columns)
+        train_dataset, self._train_gold = split_labels(train_dataset, args.label_columns, "The training data set")
+        if args.remove_unused_columns:  # TRL's loader would remove `question_id` too
+            train_dataset = train_dataset.select_columns(["prompt", "question_id"])
+            args.remove_unused_columns = False
         if args.supervised and not self._train_gold:
             raise ValueError("supervised=True, but the training set has no label column; see `label_columns`.")
         self._eval_gold = None
         if eval_dataset is not None:
-            eval_dataset, self._eval_gold = split_labels(eval_dataset, args.label_columns)
+            eval_dataset, self._eval_gold = split_evaluation(eval_dataset, args.label_columns)
         super().__init__(
             specs,
             args,
@@ -145,6 +148,7 @@ class PSTTrainer(PeerEvaluation, JointTrainer):
         if args.on_collapse != "off":
             self.add_callback(self.collapse)
         self._reward_faults: dict[str, str] = {}
+        self.reading = ReadingMonitor(args.answer_style)
 
     def _collapse_monitor(self) -> CollapseMonitor:
         """The monitor that the arguments ask for."""
@@ -250,6 +254,8 @@ class PSTTrainer(PeerEvaluation, JointTrainer):
         mix = self._current_mix()
         self.last_group = group
         self.collapse.show(group, mixed_reward(rewards, mix))
+        if self.is_world_process_zero():
+            self.reading.see(group)
         if self.args.log_completions and self.is_world_process_zero():
             table = completions_table(group, rewards, weights)
             write_completions(table, self.args.output_dir)
@@ -303,7 +309,7 @@ class PSTTrainer(PeerEvaluation, JointTrainer):
         group, size = gather_group(request), args.per_device_train_batch_size
         scorer = Scorer(self.engines, group.prompts, rollouts, args.num_generations, self.build_prompt, size)
         gold = tuple(self._train_gold[c["question_id"]] for c in group.columns) if args.supervised else None
-        return replace(group, scorer=scorer, gold=gold)
+        return replace(group, scorer=scorer, gold=gold, answer_metric=args.answer_metric)
 
     def _local_rows(self, count: int) -> LocalRows:
         return LocalRows(self.accelerator.process_index * count, count, self.args.num_generations)
@@ -373,9 +379,6 @@ class PSTTrainer(PeerEvaluation, JointTrainer):
         return super().identity() | {"rewards": list(self.providers)} | parts
 
     def stateful_parts(self) -> dict[str, Stateful]:
-        parts = {f"provider/{name}": p for name, p in self.providers.items() if isinstance(p, Stateful)}
-        if isinstance(self.aggregator, Stateful):
-            parts["aggregator"] = self.aggregator
-        if isinstance(self.weighting, Stateful):
-            parts["weighting"] = self.weighting
-        return parts | {"collapse": self.collapse}
+        parts: dict[str, Any] = {f"provider/{name}": provider for name, provider in self.providers.items()}
+        parts |= {"aggregator": self.aggregator, "weighting": self.weighting, "collapse": self.collapse}
+        return {name: part for name, part in parts.items() if isinstance(part, Stateful)}

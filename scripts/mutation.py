@@ -39,6 +39,7 @@ SLOWEST_TEST = 4.0  # seconds of the processor
 PATIENCE = 20  # wall time a process may take for each second it may compute
 TESTS = {  # module -> the tests that answer for it, fast ones first
     "aggregation/votes": ("test_votes", "test_aggregation"),
+    "stages/weighting": ("test_pmi",),
     "stages/pmi": ("test_pmi",),
     "stages/compaction": ("test_compaction", "test_turn_credit"),
     "stages/update": ("test_update", "test_turn_credit", "test_saie"),

@@ -1,12 +1,15 @@
 """The house itself: where files lie, how long they are, what imports what, and that everything says what it is."""
 
 import ast
+import re
 from collections import defaultdict, deque
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from pages import ROOT
+
+import pst_rl
 
 PACKAGE = ROOT / "pst_rl"
 TESTS = ROOT / "tests"
@@ -66,9 +69,18 @@ def test_no_function_is_long():
 def test_every_module_class_and_function_says_what_it_is():
     bad = [str(file.relative_to(ROOT)) for file in FILES if not ast.get_docstring(parsed(file))]
     named = [(f, node) for f in FILES for node in parsed(f).body if isinstance(node, (ast.ClassDef, *FUNCTIONS))]
-    public = [(file, node) for file, node in named if not node.name.startswith("_")]
+    overloads = [node for _, node in named if any(getattr(d, "id", "") == "overload" for d in node.decorator_list)]
+    public = [(file, node) for file, node in named if not node.name.startswith("_") and node not in overloads]
     bad += [f"{line_of(file, node)} {node.name}" for file, node in public if not ast.get_docstring(node)]
     assert bad == []
+
+
+def test_the_map_of_the_package_names_every_room_and_no_file_that_is_not_there():
+    pages = re.findall(r"^ {4}(\w+/) +(.*(?:\n {18}.*)*)", pst_rl.__doc__, re.MULTILINE)
+    assert {room for room, _ in pages} == {f"{f.name}/" for f in PACKAGE.iterdir() if (f / "__init__.py").is_file()}
+    files = {room: {file.stem for file in (PACKAGE / room).glob("*.py")} for room, _ in pages}
+    words = [(room, word) for room, text in pages for word in re.findall(r"\w+_\w+", text) if word != "per_sample"]
+    assert [f"{room}{word}" for room, word in words if word.strip("_") not in {*files[room], "init"}] == []
 
 
 # ---- imports ----

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -50,11 +50,24 @@ def break_tie(keys: Iterable[str]) -> str:
     return min(keys, key=lambda key: hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest())
 
 
+def spellings(responses: Iterable[Response]) -> dict[str, str]:
+    """How each answer is written, by its key, which is for comparing only: as most of the responses write it.
+
+    Of several such ways the shortest, then the first by its characters: the same on every process.
+    """
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for response in responses:
+        if response.answer is not None:
+            counts[response.answer.key][response.answer.text] += 1
+    best = lambda own: min(own, key=lambda text: (-own[text], len(text), text))  # noqa: E731
+    return {key: best(own) for key, own in counts.items()}
+
+
 def make_target(key: str, share: float, responses: Iterable[Response]) -> Target:
     """A target for the winning `key`; its text is the most common finished response that ends in that answer."""
     agreeing = [r for r in responses if r.key == key]
     texts = Counter(r.text for r in agreeing if r.finished) or Counter(r.text for r in agreeing)
     most = max(texts.values())
     text = break_tie(t for t, n in texts.items() if n == most)
-    answer = next(r.answer for r in agreeing if r.text == text)
+    answer = next(r.answer for r in agreeing if r.text == text and r.answer is not None)
     return Target(answer=answer, text=text, share=share)

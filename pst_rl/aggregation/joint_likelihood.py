@@ -122,7 +122,7 @@ class JointLikelihood(Aggregator):
             judged = [(c, self._queries(c)) for c in candidates if judge in c.judges]
             if not judged:
                 continue
-            scores = iter(group.scorer.logprobs(judge, [query for _, queries in judged for query in queries]))
+            scores = iter(group.the_scorer.logprobs(judge, [query for _, queries in judged for query in queries]))
             for candidate, queries in judged:
                 key = judge, candidate.question, candidate.target.answer.key
                 evidence[key] = self._evidence([next(scores) for _ in queries])
@@ -131,6 +131,7 @@ class JointLikelihood(Aggregator):
     def _queries(self, candidate: Candidate) -> list[Query]:
         """What to ask about a class: the conditional and, for PMI, its marginal."""
         question, text = candidate.question, candidate.target.text
+        assert text is not None  # `make_target`
         if self.score == "likelihood":
             return [Query(question, text, whole=True)]
         reasoning = text[: candidate.target.answer.start].rstrip()

@@ -45,7 +45,9 @@ class ViewVote(Majority):
 
     def _target(self, view: list[Ballot], first: list[Ballot]) -> Target | None:
         target = self.vote(view)
-        agreeing = [] if target is None else [r for _, _, r in first if r.key == target.answer.key]
+        if target is None:
+            return None
+        agreeing = [r for _, _, r in first if r.key == target.answer.key]
         return make_target(target.answer.key, target.share, agreeing) if agreeing else target
 
 
@@ -56,7 +58,7 @@ def _ballots(group: Group, question: int, peers: Sequence[int]) -> list[Ballot]:
 class CrossView(ViewVote):
     """Each peer's label for a question is the vote of its answers in another view of it.
 
-        a*_p = argmax_a  sum_g 1[view_pg = a]
+        a*_p = argmax_a  sum_g 1[view_pg = a]        share = count(a*_p) / G        pooled: over all peers' answers
 
     Source: Co-rewarding (arXiv 2508.00410). Stated, in its abstract and in notes on it: the label of a question is
     the majority of the policy's answers to a paraphrase (Co-rewarding-I), or of the answers of a slowly updated
@@ -80,7 +82,7 @@ class CrossView(ViewVote):
         final_decay: float | None = None,
         anneal: int | None = None,
     ):
-        options = {"decay": decay, "final_decay": final_decay, "anneal": anneal}
+        options: dict[str, Any] = {"decay": decay, "final_decay": final_decay, "anneal": anneal}
         given = {name: value for name, value in options.items() if value is not None}
         if view not in ("paraphrase", "ema"):
             raise ValueError(f"view must be 'paraphrase' or 'ema', got {view!r}.")

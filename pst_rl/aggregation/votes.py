@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from pst_rl.aggregation.base import Aggregator, break_tie, make_target
-from pst_rl.answers import is_correct
 from pst_rl.records import Group, Response, Target, Targets
 
 Ballot = tuple[int, int, Response]  # (peer, chain, response)
@@ -21,7 +20,8 @@ class Majority(Aggregator):
 
         a* = argmax_a  sum_{p,g} 1[a_pg = a]        share = count(a*) / (P G)
 
-    With one peer alone this is the vote of TTRL (arXiv 2504.16084).
+    Source: with one peer alone, the vote of TTRL (arXiv 2504.16084). Our choice: pooling over peers, each sample one
+    vote, the `quorum`, and ties broken by `break_tie`.
 
     Args:
         quorum: Abstain where the winner's share of *all* samples (unparsed ones included) is below it, in [0, 1].
@@ -49,16 +49,30 @@ class Majority(Aggregator):
         winner = break_tie(key for key, count in counts.items() if count >= most * (1 - 1e-9))
         return make_target(winner, most / total, (r for _, _, r in ballots))
 
+    def _for_each_peer(self, group: Group, votes: Callable[[int, int], bool]) -> Targets:
+        """A vote for each peer p, in which the samples of peer j count if `votes(p, j)`."""
+        peers, questions, chains = group.shape
+        rows = []
+        for p in range(peers):
+            ballots = [[b for b in group.pooled(q) if votes(p, b[0])] for q in range(questions)]
+            rows.append(tuple((self.vote(those),) * chains for those in ballots))
+        return tuple(rows)
+
 
 class Weighted(Majority):
     """Vote in which each response counts by a score >= 0.
 
-        a* = argmax_a  sum_{p,g} s_pg 1[a_pg = a]
+        a* = argmax_a  sum_{p,g} s_pg 1[a_pg = a]        share = sum of s over a* / sum of all s        s_pg >= 0
+
+    No paper; our choice. Weights that are learned from agreement alone: `Reliability`.
 
     Args:
         score: A constant per peer name (its reliability), a function `(peer_name, response) -> float`, or `None` for
             the responder's own confidence exp(mean token log-probability), which costs a forward pass per response.
         quorum: As in `Majority`, of the total weight.
+
+    Raises:
+        ValueError: When called: a peer without a weight, or a weight that is negative or no number.
     """
 
     def __init__(self, score: dict[str, float] | Callable[[str, Response], float] | None = None, quorum: float = 0.0):
@@ -68,7 +82,7 @@ class Weighted(Majority):
     def __call__(self, group: Group) -> Targets:
         if isinstance(self.score, dict) and (missing := set(group.peers) - set(self.score)):
             raise ValueError(f"`score` has no weight for the peers {sorted(missing)}; it names {sorted(self.score)}.")
-        confidence = group.scorer.statistics().logprob.exp() if self.score is None else None  # (P, Q, G)
+        confidence = group.the_scorer.statistics().logprob.exp() if self.score is None else None  # (P, Q, G)
         peers, questions, chains = group.shape
         row = []
         for q in range(questions):
@@ -81,6 +95,7 @@ class Weighted(Majority):
         return (tuple(row),) * peers
 
     def _weight(self, peer: str, response: Response) -> float:
+        assert self.score is not None  # else the responder's confidence counts
         weight = self.score[peer] if isinstance(self.score, dict) else self.score(peer, response)
         if not weight >= 0.0:  # also refuses NaN
             raise ValueError(f"A vote's weight must be a number >= 0, got {weight} for peer {peer!r}.")
@@ -88,17 +103,20 @@ class Weighted(Majority):
 
 
 class LeaveOneOut(Majority):
-    """Plurality vote of all *other* peers' samples: no peer votes on its own target."""
+    """Plurality vote of all *other* peers' samples: no peer votes on its own target.
+
+        a*_p = argmax_a  sum_{j != p, g} 1[a_jg = a]        share = count(a*_p) / ((P - 1) G)
+
+    No paper; our choice.
+
+    Args:
+        quorum: As in `Majority`, of the other peers' samples.
+    """
 
     min_peers = 2
 
     def __call__(self, group: Group) -> Targets:
-        peers, questions, chains = group.shape
-        rows = []
-        for p in range(peers):
-            others = [[b for b in group.pooled(q) if b[0] != p] for q in range(questions)]
-            rows.append(tuple((self.vote(ballots),) * chains for ballots in others))
-        return tuple(rows)
+        return self._for_each_peer(group, lambda p, j: j != p)
 
 
 class OwnVote(Majority):
@@ -114,12 +132,7 @@ class OwnVote(Majority):
     """
 
     def __call__(self, group: Group) -> Targets:
-        peers, questions, chains = group.shape
-        rows = []
-        for p in range(peers):
-            own = [[b for b in group.pooled(q) if b[0] == p] for q in range(questions)]
-            rows.append(tuple((self.vote(ballots),) * chains for ballots in own))
-        return tuple(rows)
+        return self._for_each_peer(group, lambda p, j: j == p)
 
 
 class OtherPeer(Majority):
@@ -150,23 +163,20 @@ class OtherPeer(Majority):
         self.pick = pick
 
     def __call__(self, group: Group) -> Targets:
-        peers, questions, chains = group.shape
-        circle = list(range(peers))
+        circle = list(range(len(group.peers)))
         if self.pick == "random":
             group.rng.shuffle(circle)
         labeller = dict(zip(circle, circle[1:] + circle[:1], strict=True))
-        rows = []
-        for p in range(peers):
-            ballots = [[b for b in group.pooled(q) if b[0] == labeller[p]] for q in range(questions)]
-            rows.append(tuple((self.vote(b),) * chains for b in ballots))
-        return tuple(rows)
+        return self._for_each_peer(group, lambda p, j: j == labeller[p])
 
 
 class LastPeer(Aggregator):
     """In each chain, the response of the peer that spoke last (after reading all the others) is the target.
 
-    The aggregate of PST (arXiv 2604.13356) as reported in a reading note on its first version. Where the last peer's
-    answer is unparsed, or its response was cut off, the chain abstains. A target's share is 1.
+        a*_g = a_lg,    l the last peer of the question's order        share = 1
+
+    Source: the aggregate of PST (arXiv 2604.13356), as reported in a reading note on its first version. Our choice:
+    where the last peer's answer is unparsed, or its response was cut off, the chain abstains.
     """
 
     min_peers = 2
@@ -183,7 +193,9 @@ class LastPeer(Aggregator):
 class SupervisedGoldTarget(Aggregator):
     """The target is the gold answer, its text the most common correct response; abstains where no sample is correct.
 
-    Refused unless the run says `supervised=True`.
+        a* = gold        share = count of correct samples / (P G)
+
+    The ceiling of the objectives that learn towards a target. Refused unless the run says `supervised=True`.
     """
 
     needs_labels = True
@@ -193,10 +205,10 @@ class SupervisedGoldTarget(Aggregator):
         row = []
         for q in range(questions):
             pooled = [r for _, _, r in group.pooled(q)]
-            gold = group.gold[q]
-            correct = [r for r in pooled if None not in (r.answer, gold) and is_correct(r.text, gold)]
+            gold = group.the_gold[q]
+            correct = [] if gold is None else [r for r in pooled if group.is_right(r.answer, gold)]
             target = (
-                make_target(break_tie(r.key for r in correct), len(correct) / len(pooled), correct)
+                make_target(break_tie(r.answer.key for r in correct if r.answer), len(correct) / len(pooled), correct)
                 if correct
                 else None
             )

@@ -7,7 +7,7 @@ No tolerance is used: 7.03 and 7.03125 differ. Cost is bounded for any string: s
 import re
 from functools import lru_cache
 
-from pst_rl.answers.expression import NotAnExpression, evaluate
+from pst_rl.answers.expression import NotAnExpression, evaluate, magnitude
 from pst_rl.answers.fingerprint import fingerprint, value_key
 from pst_rl.answers.labels import EQUALS, MATRIX, RATIO, is_value, strip_label
 from pst_rl.answers.latex import clean, enclosed, split_list, split_separated, strip_wrappers, unboxed
@@ -86,9 +86,10 @@ def _cached_key(answer: str) -> str:
 
 def _unframed(text: str) -> str:
     """What an answer sentence states, if it is mathematics: x < 3 of "We find that x < 3"."""
-    if not _FRAMING.search(text):
+    framed = _FRAME.fullmatch(text) if _FRAMING.search(text) else None
+    if framed is None:
         return text
-    inside = _FRAME.fullmatch(text)["inside"]
+    inside = framed["inside"]
     return inside if re.search(r"[0-9<>=\\]", inside) else text
 
 
@@ -96,8 +97,10 @@ def _key(text: str, depth: int) -> str:
     text = strip_wrappers(text)
     if depth > _MAX_DEPTH:
         return _plain(text)
-    if (choice := _CHOICE.fullmatch(text)) and not _ANOTHER_CHOICE.search(text, choice.end(choice.lastindex) + 1):
-        return choice[choice.lastindex].upper()
+    if choice := _CHOICE.fullmatch(text):
+        letter = choice.lastindex or 0
+        if not _ANOTHER_CHOICE.search(text, choice.end(letter) + 1):
+            return choice[letter].upper()
     if _WORDS.fullmatch(text):
         words = " ".join(text.casefold().split())
         return _NUMBER_WORDS.get(words) or _NO_SOLUTION.sub(r"\1\2", words)
@@ -185,7 +188,7 @@ def _equation_key(text: str, depth: int) -> str | None:
         values = evaluate(f"({sides[0]})-({sides[1]})")
     except NotAnExpression:
         return None
-    if len(values) < 2 or abs(values[0]) < 1e-9:
+    if len(values) < 2 or magnitude(values[0]) < 1e-9:
         return None
     return "0=" + fingerprint([value / values[0] for value in values[1:]])
 

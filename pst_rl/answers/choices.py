@@ -48,7 +48,7 @@ def leading_letter(statement: str) -> tuple[str, tuple[int, int]] | None:
     match = _LEADING.match(statement)
     if match is None:
         return None
-    kind = match.lastgroup
+    kind = match.lastgroup or 0
     begin, end = match.span(kind)
     if kind == "round":
         begin, end = begin - 1, end + 1
@@ -90,8 +90,10 @@ def find_bracketed(text: str, *, bare: bool = False) -> Reading | None:
     match = chosen or (matches[-1] if matches else None)
     if match is None:
         named = next((found for found in reversed(list(_NAMED.finditer(text))) if not _is_rejected(text, found)), None)
-        kind = named.lastgroup if named else ""
-        return Reading(named.start(kind), named[kind], named.span(kind), "choice") if named else None
+        if named is None:
+            return None
+        kind = named.lastgroup or 0
+        return Reading(named.start(kind), named[kind], named.span(kind), "choice")
     group = 1 if bare else 0
     return Reading(match.start(), match[group], match.span(group), "choice")
 

@@ -98,7 +98,7 @@ def _earlier(text: str, style: Style, answer: Answer | None) -> list[Candidate]:
     cut = answer.start if answer else 0
     while len(found) < _MAX_EARLIER and cut > 0:
         reading = next(readings(text[:cut], style), None)
-        if reading is None or reading.reason != answer.reason:
+        if answer is None or reading is None or reading.reason != answer.reason:
             break
         found.append(_candidate(reading, "a later statement counts"))
         cut = reading.start
@@ -155,6 +155,7 @@ def describe(explanation: Explanation) -> list[str]:
     if answer is None:
         lines = ["no answer"]
     else:
+        assert answer.reason is not None  # it was read, by `explain`
         reason = f"{answer.reason}: {REASONS[answer.reason]}"
         lines = [f"answer {answer.text!r}  key {answer.key!r}  kind {explanation.kind}", f"read as {reason}"]
     return lines + [f"not {c.text!r} ({c.reason}, key {c.key!r}): {c.lost}" for c in explanation.considered]

@@ -96,7 +96,8 @@ def evaluate(text: str) -> list[Value]:
 
 
 def _tokenize(text: str) -> list[str]:
-    tokens, end, text = [], 0, text.rstrip()
+    tokens: list[str] = []
+    end, text = 0, text.rstrip()
     while end < len(text):
         match = _TOKEN.match(text, end)
         if match is None or len(tokens) >= _MAX_TOKENS:
@@ -285,16 +286,21 @@ class _Parser:
         return complex(4 * unit - 2)
 
 
+def magnitude(value: Value) -> Fraction | float:
+    """Absolute value, exact where the value is."""
+    return abs(value) if isinstance(value, Fraction) else abs(value)
+
+
 def _check_size(value: Value) -> None:
     if isinstance(value, Fraction) and max(value.numerator.bit_length(), value.denominator.bit_length()) > _MAX_BITS:
         raise NotAnExpression("number too large")
 
 
 def _binomial(top: Value, bottom: Value) -> Value:
-    whole = isinstance(top, Fraction) and isinstance(bottom, Fraction) and top.denominator == bottom.denominator == 1
-    if not whole or not 0 <= bottom <= top <= 200:
-        raise NotAnExpression("binomial coefficient of large or non-integer numbers")
-    return Fraction(math.comb(int(top), int(bottom)))
+    if isinstance(top, Fraction) and isinstance(bottom, Fraction) and top.denominator == bottom.denominator == 1:
+        if 0 <= bottom <= top <= 200:
+            return Fraction(math.comb(int(top), int(bottom)))
+    raise NotAnExpression("binomial coefficient of large or non-integer numbers")
 
 
 def _power(base: Value, exponent: Value) -> Value:

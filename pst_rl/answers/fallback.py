@@ -74,9 +74,9 @@ def find_verdict(text: str) -> Reading | None:
     match = next(reversed(list(_VERDICT.finditer(tail, begin, end))), None)
     if match is None or _LIMITED.search(tail, begin, end) or has_weight(tail[match.end() : end]):
         return None
-    kind = match.lastgroup or 0
-    start, stop = (max(0, len(text) - _REGION) + place for place in match.span(kind))
-    return Reading(start, match[kind], (start, stop), "whole")
+    said = match.lastgroup or 0
+    start, stop = (max(0, len(text) - _REGION) + place for place in match.span(said))
+    return Reading(start, match[said], (start, stop), "whole")
 
 
 def find_last_quantity(text: str) -> Reading | None:

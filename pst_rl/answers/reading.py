@@ -15,6 +15,9 @@ REASONS: dict[Reason, str] = {
     "choice": "a letter that a sentence chooses",
 }
 
+MANY_FALLBACKS = 0.2
+"""Share of answers that are only the last quantity from which on it is worth a warning: our choice."""
+
 
 class Reading(NamedTuple):
     """An answer as it was read: its text, the `span` of it, and the `start` of its whole statement, in characters."""
@@ -41,7 +44,9 @@ _ARTICLE = re.compile(r"(?i:\bthe\s+)?(?:(?i:\b(?:final|correct|right|best)\s+))
 
 def phrase_start(text: str, noun: int) -> int:
     """Where "the final answer" begins, whose noun is at `noun`."""
-    return max(0, noun - 24) + _ARTICLE.search(text[max(0, noun - 24) : noun]).start()
+    article = _ARTICLE.search(text[max(0, noun - 24) : noun])
+    assert article is not None  # it may be empty
+    return max(0, noun - 24) + article.start()
 
 
 _MATH_OPENING = re.compile(r"(?:\\[(\[]|\$\$?|\*\*)\s*$")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
-from pst_rl.answers.expression import NotAnExpression, Value, evaluate, evaluate_at
+from pst_rl.answers.expression import NotAnExpression, Value, evaluate, evaluate_at, magnitude
 from pst_rl.answers.fingerprint import fingerprint, value_key
 from pst_rl.answers.latex import split_list
 
@@ -65,7 +65,7 @@ def _single_key(sides: list[str], sign: str) -> str | None:
         if (slope if isinstance(slope, Fraction) else slope.real) > 0:
             return ("(" if strict else "[") + end + r", \infty)"
         return r"(-\infty, " + end + (")" if strict else "]")
-    size = max(abs(values[0]), 1e-300)
+    size = max(magnitude(values[0]), 1e-300)
     return ("0<" if strict else "0<=") + fingerprint([value / size for value in values])
 
 
@@ -77,19 +77,19 @@ def _line(text: str) -> tuple[Value, Value] | None:
         return None
     if "|" in text or any(names != 1 for _, names in found):
         return None
-    values = [_real(value) for value, _ in found]
-    if None in values:
+    values = [real for value, _ in found if (real := _real(value)) is not None]
+    if len(values) < len(found):
         return None
     start, slope = values[0], values[1] - values[0]
     for point, value in zip(_POINTS[2:], values[2:], strict=True):
         expected = start + slope * point
-        if value != expected and abs(value - expected) > 1e-9 * abs(expected):
+        if value != expected and magnitude(value - expected) > 1e-9 * magnitude(expected):
             return None
-    size = max(abs(start), abs(values[1]))
-    return (slope, start) if abs(slope) > 1e-9 * size or isinstance(slope, Fraction) and slope else None
+    size = max(magnitude(start), magnitude(values[1]))
+    return (slope, start) if magnitude(slope) > 1e-9 * size or isinstance(slope, Fraction) and slope else None
 
 
-def _real(value: Value) -> Fraction | complex | None:
+def _real(value: Value) -> Value | None:
     if isinstance(value, Fraction):
         return value
     return complex(value.real) if abs(value.imag) <= 1e-12 * abs(value) else None

@@ -215,9 +215,9 @@ def _same_list(
         if values.keys() == golds.keys():
             return all(_matches(values[name], golds[name], read, depth=depth + 1) for name in values)
         return False
-    if named or gold_named:
-        by_name = [value for _, value in sorted(named or gold_named)]
-        stated = [value for _, value in named or gold_named]
+    if names := named or gold_named:
+        by_name = [value for _, value in sorted(names)]
+        stated = [value for _, value in names]
         other = [strip_label(part) for part in (golds if named else (_parts(answer) or ("", []))[1])]
         pairs = ((form, other) if named else (other, form) for form in (by_name, stated))
         return any(_same_order(ours, theirs, read, depth) for ours, theirs in pairs)

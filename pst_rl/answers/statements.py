@@ -15,13 +15,14 @@ from pst_rl.answers.parts import are_quantities
 from pst_rl.answers.prose import Quantity, quantities, result, stated_quantity
 from pst_rl.answers.quantity import quantity
 from pst_rl.answers.reading import OPENING_PHRASE, PHRASE, Reading, phrase_start
+from pst_rl.answers.tags import ANSWER
 
 MAX_STATEMENT = 300  # characters of an answer after "####" or "the answer is"
 _MAX_WORDS = 4  # of an answer without numbers: "the answer is north east"
 _MAX_TRIED = 8  # announcements inspected, from the last
 
 _TAG = re.compile(
-    r"<(?P<close>/?)\s?(?:(?:final[_ -]?)?answer|ans|final|solution|output)\s?>"
+    rf"<(?P<close>/?)\s?{ANSWER}\s?>"
     r"|\[(?P<close2>/?)(?:FINAL[_ ])?ANSWER\]|<\|(?:begin|(?P<close3>end))_of_(?:answer|solution)\|>",
     re.IGNORECASE,
 )
@@ -82,7 +83,9 @@ Stated = tuple[str, tuple[int, int]]  # a text and its span
 
 def read_statement(text: str, begin: int, limit: int = MAX_STATEMENT) -> Stated | None:
     """The answer that the statement beginning at `begin` gives, and its span; None if it gives none."""
-    begin += len(_BLANK_LINES.match(text, begin)[0])
+    blank = _BLANK_LINES.match(text, begin)
+    assert blank is not None  # it may be empty
+    begin = blank.end()
     if phrase := OPENING_PHRASE.match(text, begin, begin + limit):
         begin = phrase.end()  # "Final Answer:\nThe answer is I."
     if bullets := _BULLETS.match(text, begin):
@@ -144,10 +147,11 @@ def within(surface: str, offset: int = 0) -> Stated | None:
         return whole if plain else _stated(found[0], offset)
     if not found:
         return _words(surface, offset)
-    lead = _LEAD.match(surface).end()
+    lead = _LEAD.match(surface)
+    assert lead is not None  # it may be empty
     if _RANGE.match(surface):
         return whole if len(surface) <= 80 else None
-    if found[0].begin <= lead:
+    if found[0].begin <= lead.end():
         if _CHANGING.match(surface, found[0].end):
             return whole
         return _stated(found[0], offset)
@@ -212,8 +216,9 @@ def _field(text: str) -> Reading | None:
     match = next(reversed(list(_FIELD.finditer(text))), None)
     if match is None:
         return None
-    found = _inside(match[match.lastindex].replace("\\\\", "\\"), 0, 600, None)
-    return found and Reading(match.start(), found.text, match.span(match.lastindex), "tag")
+    group = match.lastindex or 0
+    found = _inside(match[group].replace("\\\\", "\\"), 0, 600, None)
+    return found and Reading(match.start(), found.text, match.span(group), "tag")
 
 
 def _tagged(text: str) -> Reading | None:
@@ -304,7 +309,9 @@ def find_hash(text: str) -> Reading | None:
 
 def _is_value(line: str, stated: Stated, begin: int, last: bool) -> bool:
     """Whether what follows "####" is a value: it begins with one, or ends the response and is no numbered title."""
-    leads = stated[1][0] - begin <= _LEAD.match(line).end()
+    lead = _LEAD.match(line)
+    assert lead is not None  # it may be empty
+    leads = stated[1][0] - begin <= lead.end()
     return (leads and is_definite(stated[0])) or (last and not _NUMBERED.match(line))
 
 

@@ -2,9 +2,11 @@ r"""Where a response speaks, and where it only thinks: thoughts state no answer.
 
 import re
 
+from pst_rl.answers.tags import THOUGHT
+
 # <think>, <thinking>, <reasoning>, [THINK], "◁think▷", <|begin_of_thought|>; not one quoted in the text ("`<think>`").
 _TAG = re.compile(
-    r"(?<![`\"'])(?:<[ ]?(?P<close>/?)[ ]?(?:think(?:ing)?|thoughts?|reasoning|scratchpad|analysis|seed:think)[ ]?>"
+    rf"(?<![`\"'])(?:<[ ]?(?P<close>/?)[ ]?{THOUGHT}[ ]?>"
     r"|\[(?P<close2>/?)THINK(?:ING)?\]|◁(?P<close3>/?)think▷|<\|(?:begin|(?P<close4>end))_of_thought\|>)",
     re.IGNORECASE,
 )
@@ -26,7 +28,8 @@ def spoken(text: str) -> tuple[int, int] | None:
     lower = text.lower()
     if not any(name in lower for name in _NAMES):  # most responses: no need to look for tags
         return (0, len(text)) if text.strip() else None
-    parts, begin, thinking = [], 0, False
+    parts: list[tuple[int, int]] = []
+    begin, thinking = 0, False
     for tag in _TAG.finditer(text):
         if any(tag.groups()):
             if not thinking:

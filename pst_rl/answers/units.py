@@ -168,7 +168,9 @@ def _is_unit_token(token: str) -> bool:
 
 
 def _is_unit_start(token: str) -> bool:
-    first, *others = re.split("[-/]", _TOKEN.fullmatch(token)[1])
+    match = _TOKEN.fullmatch(token)
+    assert match is not None  # `_is_unit_token`
+    first, *others = re.split("[-/]", match[1])
     compound = bool(others) and _SYMBOLS.issuperset([first, *others])  # m/s
     return len(first) >= 3 or compound or (len(first) == 2 and first in _SYMBOLS)
 
@@ -185,13 +187,13 @@ def measure(text: str) -> Fraction | None:
     parts = list(_MEASURED.finditer(text)) if len(text) < 80 else []
     if len(parts) < 2 or "".join(part[0] for part in parts) != text:
         return None
-    sizes = [_size(part[2].lower()) for part in parts]
-    if None in sizes or len({kind for kind, _ in sizes}) > 1:
+    sizes = [size for part in parts if (size := _size(part[2].lower()))]
+    if len(sizes) < len(parts) or len({kind for kind, _ in sizes}) > 1:
         return None
     steps = [size for _, size in sizes]
     if any(a <= b for a, b in zip(steps, steps[1:], strict=False)):
         return None
-    return sum(Fraction(part[1]) * step for part, step in zip(parts, steps, strict=True)) / steps[0]
+    return sum((Fraction(part[1]) * step for part, step in zip(parts, steps, strict=True)), Fraction(0)) / steps[0]
 
 
 def _size(name: str) -> tuple[int, int] | None:

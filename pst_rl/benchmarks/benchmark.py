@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from pst_rl.data import PRESETS, find_on_hub, is_file
+
+if TYPE_CHECKING:
+    from pst_rl.answers.score import Metric
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,7 @@ class Scoring:
     """
 
     style: Literal["auto", "boxed", "hash", "phrase", "number", "choice"] = "auto"
-    metric: Literal["whole", "first", "set", "letter"] = "whole"
+    metric: Metric = "whole"
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,11 @@ class Benchmark:
     form: Literal["question", "choices", "claims"] = "question"
     max_new_tokens: int = 512
     peer_template: str = "\n\nAnother model answered:\n{text}"
+
+    @property
+    def metric(self) -> Metric:
+        """How an answer is compared with gold where there is one way only."""
+        return next(iter(self.scorings.values())).metric
 
 
 _EXACT = {"exact_match": Scoring()}
@@ -97,3 +107,15 @@ BENCHMARKS: dict[str, Benchmark] = {
     )
 }
 """The named benchmarks. What is shown, and how long a response may be, are our choices; the rows are the sets' own."""
+
+
+def metric_of(source: str) -> Metric:
+    """How answers to the questions of a data set are compared with gold: as its benchmark does, if it has one.
+
+    >>> metric_of("simuleq"), metric_of("allenai/lila:simuleq"), metric_of("gsm8k"), metric_of("owner/name")
+    ('first', 'first', 'whole', 'whole')
+    """
+    known = source in PRESETS or ("/" in source and not is_file(source))
+    preset = find_on_hub(source)[0] if known else None
+    name = next((name for name, one in PRESETS.items() if one is preset), None)
+    return "whole" if name is None else BENCHMARKS[name].metric

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -47,11 +48,11 @@ def draw_samples(
     """n samples of every item, read and scored; one that was cut off has no answer unless `parse_truncated`."""
     prompts = [model.fit(item.shown, (), "", model.window - decoding.max_new_tokens) for item in items]
     found = ask(model, prompts, decoding, cache, copies=samples, batch_size=batch_size, report=report)
-    style = {"style": scoring.style, "metric": scoring.metric}
+    read = partial(judge, style=scoring.style, metric=scoring.metric)
     return Samples(
         [[Case(i.question, i.shown, row.text) for row in rows] for i, rows in zip(items, found, strict=True)],
         [
-            [judge(row.text, item.gold, **style, finished=row.finished or parse_truncated) for row in rows]
+            [read(row.text, item.gold, finished=row.finished or parse_truncated) for row in rows]
             for item, rows in zip(items, found, strict=True)
         ],
     )
@@ -83,7 +84,9 @@ def gap_scores(samples: Samples, scores: Sequence[Sequence[float]], threshold: T
         f"majority@{size}": [majority_at_k(row, size) for row in samples.judged],
         "unparsed": [fmean(sample.key is None for sample in row) for row in samples.judged],
     }
-    found = {name: _entry(bootstrap_mean(values)) | {"by_question": values} for name, values in named.items()}
+    found: dict[str, Any] = {
+        name: _entry(bootstrap_mean(values)) | {"by_question": values} for name, values in named.items()
+    }
     for name in ("relative_gap", "balanced_accuracy", "kept"):
         interval = getattr(gap, name)
         found[name] = None if interval is None else _entry(interval)

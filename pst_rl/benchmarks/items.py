@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pst_rl.benchmarks.benchmark import BENCHMARKS, Benchmark, Scoring
 from pst_rl.benchmarks.prompts import PromptFile, load_prompt
 from pst_rl.data import PRESETS, is_file, load_questions
+from pst_rl.questions.choices import read_choices
+
+if TYPE_CHECKING:
+    from pst_rl.answers.extract import Style
 
 CLAIM_COLUMNS = ("claim", "choice", "statement")
 NEEDS = {"question": ("question",), "choices": ("question", "choices"), "claims": ("question", "claim")}
@@ -73,8 +76,9 @@ def load_items(
         split = split or benchmark.split
     if benchmark.form == "question":
         named = benchmark.name if data is None and benchmark.name in PRESETS else place
-        columns = {"question_column": question_column, "answer_column": answer_column}
-        rows = load_questions(named, split=split, limit=limit, seed=seed, **columns)
+        rows = load_questions(
+            named, split=split, question_column=question_column, answer_column=answer_column, limit=limit, seed=seed
+        )
         if "answer" not in rows.column_names:
             raise ValueError(f"{place} has no gold answers to measure against: set answer_column to the column.")
         questions, answers = list(rows["question"]), list(rows["answer"])
@@ -96,18 +100,15 @@ def load_items(
 
 def _choices(row: Mapping[str, Any], index: int, place: str) -> Iterator[tuple[str, dict[str, str], str]]:
     """CommonsenseQA's `choices` {label, text} with `answerKey`, or MMLU's list with the `answer`'s index."""
-    choices = _column(row, ("choices",), index, place)
-    labels, texts = (
-        (choices["label"], choices["text"])
-        if isinstance(choices, Mapping)
-        else (string.ascii_uppercase[: len(choices)], choices)
-    )
-    gold = _column(row, ("answerKey", "answer"), index, place)
-    letter = labels[gold] if isinstance(gold, int) else str(gold)
-    if letter not in labels:
-        raise ValueError(f"Row {index} of {place} has the answer {gold!r}, but the choices {', '.join(labels)}.")
-    lines = "\n".join(f"({label}) {text}" for label, text in zip(labels, texts, strict=True))
-    yield row["question"], {"question": row["question"], "choices": lines}, letter
+    choices, gold = (_column(row, names, index, place) for names in (("choices",), ("answerKey", "answer")))
+    try:
+        found = read_choices(choices)
+        letter = found.label_of(gold) if found else None
+    except ValueError as error:
+        raise ValueError(f"Row {index} of {place} has {error}.") from error
+    if found is None or letter is None:
+        raise ValueError(f"Row {index} of {place} has no choices or no answer.")
+    yield row["question"], {"question": row["question"], "choices": found.lines}, letter
 
 
 def _claims(row: Mapping[str, Any], index: int, place: str) -> Iterator[tuple[str, dict[str, str], str]]:
@@ -130,9 +131,8 @@ def _column(row: Mapping[str, Any], names: Sequence[str], index: int, place: str
     return found
 
 
-def with_style(benchmark: Benchmark, style: str | None) -> Benchmark:
+def with_style(benchmark: Benchmark, style: Style | None) -> Benchmark:
     """The benchmark scored by one other answer style, if one is given."""
     if style is None:
         return benchmark
-    metric = next(iter(benchmark.scorings.values())).metric
-    return replace(benchmark, scorings={style: Scoring(style, metric)})
+    return replace(benchmark, scorings={style: Scoring(style, benchmark.metric)})

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig
 
+from pst_rl.answers.tags import TAG
 from pst_rl.files import files_digest
 from pst_rl.peers.prompts import NEXT_QUESTION, Prompt, cut_at_stop, foreign_prompt, show_peers
 from pst_rl.peers.reader import PromptReader, end_ids, load_tokenizer
@@ -66,8 +67,11 @@ class LanguageModel(PromptReader):
         if cuda:
             settings["device_map"] = {"": 0}
         model = AutoModelForCausalLM.from_pretrained(path, use_safetensors=True, **settings)
+        tokenizer = load_tokenizer(path)
         digest = f"{model_digest(path)}/{model.dtype}{'/nf4' if load_in_4bit else ''}"
-        return cls(model, load_tokenizer(path), name, digest)
+        if any(token.special and TAG.fullmatch(token.content) for token in tokenizer.added_tokens_decoder.values()):
+            digest += "/tags"  # an older cache holds its responses without them
+        return cls(model, tokenizer, name, digest)
 
     # ---- prompts ----
 
@@ -128,7 +132,7 @@ class LanguageModel(PromptReader):
     def _completion(self, ids: list[int]) -> Completion:
         """The tokens up to the first that ends a response; what follows is padding."""
         ids = next((ids[: i + 1] for i, token in enumerate(ids) if token in self.eos_token_ids), ids)
-        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        text = self.response_text(ids)
         if (at := cut_at_stop(text, self.stop_strings)) is not None:
             return Completion(text[:at], True, len(ids))
         return Completion(text, bool(ids) and ids[-1] in self.eos_token_ids, len(ids))

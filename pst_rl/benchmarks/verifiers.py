@@ -143,7 +143,7 @@ class Likelihood:
         return ["likelihood", self.judge.digest, self.mean]
 
     def reads(self, case: Case) -> str:
-        return self.judge.format.guard.disarm(case.response)
+        return self.judge.format.guard.disarm(case.response, keep_tags=True)
 
     def score(self, cases: Sequence[Case]) -> list[float]:
         contexts = [self.judge.prompt_ids(self.judge.asked(case.shown)) for case in cases]

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pst_rl.answers.explain import Explanation
 
 _SEPARATOR = re.compile(r"^={5,}[ \t]*$", re.MULTILINE)
-_MANY = 0.2  # share of responses that announce no answer from which on it is a warning
 
 
 @dataclass
@@ -124,7 +123,7 @@ def show_summary(console: Any, explained: list[Explanation]) -> None:
     from rich import box
     from rich.table import Table
 
-    from pst_rl.answers.reading import REASONS
+    from pst_rl.answers.reading import MANY_FALLBACKS, REASONS
 
     counts = Counter(found.answer.reason if found.answer else None for found in explained)
     table = Table(box=box.SIMPLE_HEAD)
@@ -135,7 +134,7 @@ def show_summary(console: Any, explained: list[Explanation]) -> None:
             table.add_row(reason, str(counts[reason]), f"{counts[reason] / len(explained):.1%}", meaning)
     table.add_row("unparsed", str(counts[None]), f"{counts[None] / len(explained):.1%}", "no answer was found")
     console.print(table)
-    if counts["last_number"] > _MANY * len(explained):
+    if counts["last_number"] > MANY_FALLBACKS * len(explained):
         share = counts["last_number"] / len(explained)
         console.print(
             f"warning: {share:.0%} of the answers are only the last quantity of a response that announces none.",

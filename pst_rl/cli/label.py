@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from pst_rl.coherence.labelling import Labelling
     from pst_rl.coherence.language_model import LanguageModelPredictor
 
-# Options that may differ between a run and its resumption: they change neither the search nor its labels.
-_FREE = ("resume", "formats", "push_to_hub", "private", "output_dir", "seeds", "dry_run")
+# Options that may differ between a run and its resumption: they change neither the search nor its labels. Gold that is
+# given away is part of the claims.
+_FREE = ("answer_metric", "resume", "formats", "push_to_hub", "private", "output_dir", "seeds", "dry_run")
 SETTINGS = "label.json"
 
 
@@ -78,6 +79,8 @@ class Label:
     """Form `responses`: column with the models' texts."""
     claim: Literal["answer", "response"] = "answer"
     """Form `responses`: a claim for each different final answer, or for each response."""
+    answer_metric: Literal["whole", "first", "set", "letter"] = "whole"
+    """Form `responses`: how a final answer is compared with gold."""
     response_columns: tuple[str, str] = ("response_a", "response_b")
     """Form `comparisons`: the two columns."""
     preferred: str | None = None
@@ -168,7 +171,7 @@ class Label:
             shared |= {"guard": Guard.of(load_tokenizer(self.model))}
         if self.form == "responses":
             shared |= {"responses_column": self.responses_column, "gold_column": self.gold_column}
-            return claims_from_responses(self.data, **shared, claim=self.claim)
+            return claims_from_responses(self.data, **shared, claim=self.claim, metric=self.answer_metric)
         if self.form == "comparisons":
             shared |= {"response_columns": self.response_columns, "preferred": self.preferred}
             return claims_from_comparisons(self.data, **shared)

@@ -67,6 +67,15 @@ def load_splits(options: TrainOptions) -> tuple[Dataset, Dataset]:
     return train, test
 
 
+def scoring_note(options: TrainOptions, metric: str) -> list[str]:
+    """A line that says so, where the benchmark of the data set has answers scored in a way of its own."""
+    from pst_rl.benchmarks.benchmark import metric_of
+
+    if metric == "whole" or metric != metric_of(options.dataset):
+        return []
+    return [f"note        {options.dataset} is scored as its benchmark does: --answer-metric {metric}"]
+
+
 def named_peers(peers: list[str], dtype: str | None = None) -> list[PeerSpec] | dict[str, PeerSpec]:
     """What `PSTTrainer` takes as its peers; `tiny` stands for the embedded ones.
 

@@ -47,7 +47,8 @@ def parse(
 
     The options of `--preset` come first, those of `--config FILE` (YAML or JSON) next, and flags override both. Where
     the peers are the embedded `tiny` ones, `tiny_style` (prompt and answer formats they were pretrained on) joins the
-    preset. Options that take a dict are given as JSON. A misspelt option is answered with the nearest one.
+    preset, and so does the `answer_metric` of the data set's benchmark. Options that take a dict are given as JSON. A
+    misspelt option is answered with the nearest one.
 
     Raises:
         ValueError, FileNotFoundError: One line, for anything that cannot be parsed.
@@ -62,6 +63,10 @@ def parse(
     peers = option_value(argv, "peers") or from_file.get("peers") or presets[preset]["peers"]
     tiny = "tiny" in (peers if isinstance(peers, list) else [peers])
     defaults = dict(presets[preset]) | (dict(tiny_style) if tiny else {})
+    from pst_rl.benchmarks.benchmark import metric_of
+
+    if dataset := option_value(argv, "dataset") or from_file.get("dataset") or defaults.get("dataset"):
+        defaults |= {"answer_metric": metric_of(str(dataset))}
 
     quiet_libraries()
     from trl import ModelConfig  # seconds, so not before it is needed

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import tyro
 
 from pst_rl.cli.options import Train
+from pst_rl.cli.parse import json_options
 
 # Where the options of `pst-rl train` are declared, the first word on each; importing them takes ten seconds.
 SOURCES = (
@@ -31,7 +32,8 @@ def print_script(shell: str, commands: Mapping[str, Callable[..., Any]]) -> int:
     """
     known: dict[str, Callable[..., Any]] = {**commands, "train": train_options()}
     try:
-        tyro.extras.subcommand_cli_from_dict(known, args=["--tyro-print-completion", shell], prog="pst-rl")
+        with json_options():
+            tyro.extras.subcommand_cli_from_dict(known, args=["--tyro-print-completion", shell], prog="pst-rl")
     except SystemExit as stop:
         return int(stop.code or 0)
     return 0

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pst_rl.cli.exit_status import INTERRUPTED, NOT_WRITTEN, NUMERIC_FAULT, TERMINATED, Terminated
-from pst_rl.cli.options import Train, load_splits, named_peers
+from pst_rl.cli.options import Train, load_splits, named_peers, scoring_note
 from pst_rl.cli.parse import Arguments, check_resume, parse
 from pst_rl.cli.presets import PRESETS, TINY_STYLE
 
@@ -92,6 +92,8 @@ def run_training(arguments: Arguments, command: list[str]) -> int:
     script, args, model = arguments.script, arguments.config, arguments.model
     check_resume(args)
     train, test = load_splits(script)
+    if args.should_log:
+        print("".join(f"{line}\n" for line in scoring_note(script, args.answer_metric)), end="")
     RunLock(args.output_dir, active=args.should_save).hold()  # one run in a folder, from here to the end
     trainer = PSTTrainer(
         named_peers(script.peers, model.dtype),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from trl import get_peft_config, get_quantization_config
 
-from pst_rl.cli.options import load_splits, named_peers
+from pst_rl.cli.options import load_splits, named_peers, scoring_note
 from pst_rl.cli.parse import Arguments, check_resume
 from pst_rl.cli.prompt_preview import Prompts, read_prompts
 from pst_rl.config import PSTConfig
@@ -116,6 +116,7 @@ def plan_training(arguments: Arguments) -> list[str]:
         f"{written / steps.steps:,.0f}",
         f"measuring   {measured:,} responses more, before and after training",
         f"memory      {_memory(arguments, shapes, _longest(args, seen))}",
+        *scoring_note(script, args.answer_metric),
         *_overlong(args, specs, shapes, seen),
         *_time(args, model, script.tokens_per_second, steps, shapes, seen),
     ]

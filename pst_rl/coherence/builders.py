@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pst_rl.answers import Answer, find_answer, is_correct
 from pst_rl.answers.extract import Style
+from pst_rl.answers.score import Metric
 from pst_rl.coherence.claims import Claims, load_claims, load_rows
 from pst_rl.coherence.templates import as_text, find_template
 from pst_rl.data import ANSWER_COLUMNS, QUESTION_COLUMNS, pick_column, read_gold
@@ -31,6 +32,7 @@ def claims_from_responses(
     gold_column: str | None = None,
     claim: Literal["answer", "response"] = "answer",
     style: Style = "auto",
+    metric: Metric = "whole",
     guard: Guard = COMMON,
     **options: Any,
 ) -> Claims:
@@ -48,6 +50,7 @@ def claims_from_responses(
         claim: "answer": one claim for each *different* final answer; responses without one are dropped. "response":
             one claim for each response, its whole text; those without a final answer are in no rule.
         style: Where final answers are looked for (`pst_rl.answers.find_answer`).
+        metric: How they are compared with gold.
         guard: Of the model that will read the claims; by default of the common families.
         options: Further options of `load_claims`.
 
@@ -72,7 +75,7 @@ def claims_from_responses(
         answers = {model: find_answer(text, style) for model, text in texts.items()}
         unanswered += sum(answer is None for answer in answers.values())
         for said in _said(texts, answers, claim):
-            row = _row(source_row[question_column], said, gold)
+            row = _row(source_row[question_column], said, gold, metric)
             rows.append(template.guarded(row, ("claim", "final_answer"), guard))
     if unanswered:
         logger.warning("%s: %d responses have no final answer.", name, unanswered)
@@ -167,13 +170,13 @@ def _said(
     return list(found.values())
 
 
-def _row(question: Any, said: _Said, gold: Any) -> dict[str, Any]:
+def _row(question: Any, said: _Said, gold: Any, metric: Metric) -> dict[str, Any]:
     return {
         "question": question,
         "claim": said.claim,
         "final_answer": None if said.answer is None else said.answer.text,
         "models": said.models,
-        "label": None if gold is None else said.answer is not None and is_correct(said.answer, gold),
+        "label": None if gold is None else said.answer is not None and is_correct(said.answer, gold, metric=metric),
     }
 
 

@@ -2,50 +2,47 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 
-from pst_rl.coherence.predictor import Context, Demo
+from pst_rl.coherence.predictor import Context, Demo, Predictor
 
 if TYPE_CHECKING:
     from transformers import DynamicCache
 
 
-class ContextReader(Protocol):
-    """What a `CachedContext` needs of its predictor (`LanguageModelPredictor` documents each).
+class ContextReader(Predictor):
+    """A predictor that has what a `CachedContext` needs (`LanguageModelPredictor` documents each).
 
     Attributes:
-        n_labels: L, the number of label values.
         batch_size: Targets of a row per forward pass at most.
         start_ids: What every context begins with.
         prompt_ids: For every item its tokens.
-        units, tokens: Read so far.
     """
 
-    n_labels: int
     batch_size: int
     start_ids: list[int]
     prompt_ids: list[list[int]]
-    units: int
-    tokens: int
 
+    @abstractmethod
     def demo_ids(self, item: int, label: int) -> list[int]:
         """Tokens of a demonstration."""
-        ...
 
+    @abstractmethod
     def fitting(self, demos: Sequence[Demo], length: int) -> list[bool]:
         """Which of these demonstrations are read after a context of `length` tokens."""
-        ...
 
+    @abstractmethod
     def label_log_probs(self, logits: torch.Tensor) -> torch.Tensor:
         """Scores from next-token logits; (rows, V) to (rows, L), on the CPU."""
-        ...
 
+    @abstractmethod
     def read(
         self,
         cache: DynamicCache,
@@ -55,7 +52,6 @@ class ContextReader(Protocol):
         keep: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Feeds new tokens to the model, and the cache with them; logits (K, V), and `seen` with the new columns."""
-        ...
 
 
 class CachedContext(Context):
@@ -75,6 +71,8 @@ class CachedContext(Context):
         lengths: Tokens of each row, the unread ones included.
         unread: For each row the token ids that come next.
     """
+
+    predictor: ContextReader
 
     def __init__(
         self,

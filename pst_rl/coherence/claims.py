@@ -31,9 +31,12 @@ from pst_rl.data import (
     load_hub,
     pick_split,
 )
+from pst_rl.questions.table import Table
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from pst_rl.questions.table import Rows
 
 logger = logging.getLogger(__name__)
 
@@ -138,20 +141,21 @@ def load_claims(
 
 def load_rows(
     source: str | Dataset | Sequence[Mapping[str, Any]], name: str, split: str | None, question_column: str | None
-) -> Dataset:
-    """The rows of a source, as `load_claims` takes it; `name` is what messages call it.
+) -> Rows:
+    """The rows of a source, as `load_claims` takes it, unchanged; `name` is what messages call it.
 
     Raises:
         FileNotFoundError, ValueError: As in `load_claims`, for a source that does not exist, or has no rows.
     """
     from datasets import Dataset, DatasetDict
 
+    splits: Mapping[str, Rows]
     if isinstance(source, Dataset):
         splits = {"train": source}
     elif isinstance(source, DatasetDict):
         splits = source
     elif not isinstance(source, str):
-        splits = {"train": Dataset.from_list([dict(row) for row in source])}
+        splits = {"train": Table(source)}
     elif is_file(source):
         splits = {"train": load_file(Path(source).expanduser())}
     elif "/" not in source:
@@ -187,7 +191,7 @@ def _refuse(group_rule: str | None, key: Callable | None, group_column: str | No
 
 
 def _read_items(
-    data: Dataset,
+    data: Rows,
     name: str,
     columns: Columns,
     template: Template,

@@ -11,7 +11,7 @@ from pst_rl.coherence.groups import INPUTS_ONLY
 from pst_rl.data import DEFAULT_LABEL_COLUMNS, QUESTION_COLUMNS, pick_column
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from pst_rl.questions.table import Rows
 
 CLAIM_COLUMNS = ("claim", "choice", "choices", "statement", "response")
 GOLD_COLUMNS = ("label", "labels", "gold", "is_correct", "answerKey")
@@ -43,7 +43,7 @@ class Columns:
     @classmethod
     def of(
         cls,
-        data: Dataset,
+        data: Rows,
         name: str,
         shown: Collection[str],
         question: str | None,

@@ -159,4 +159,17 @@ def load_labelling(path: Path) -> Labelling:
 def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     from datasets import Dataset
 
-    write_atomically(path, lambda beside: Dataset.from_list(list(rows)).to_parquet(str(beside)))
+    columns = {name: _of_one_type([row[name] for row in rows]) for name in rows[0]}
+    write_atomically(path, lambda beside: Dataset.from_dict(columns).to_parquet(str(beside)))
+
+
+def _of_one_type(values: list[Any]) -> list[Any]:
+    """The values of a column, or what JSON makes of them, where Parquet has no type for all of them."""
+    from datasets import Dataset
+
+    try:
+        Dataset.from_dict({"values": values})
+    except (TypeError, ValueError, OverflowError):
+        texts = (str, type(None))
+        return [value if isinstance(value, texts) else json.dumps(value, default=str) for value in values]
+    return values

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from pst_rl.questions.table import place
+
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from pst_rl.questions.table import Rows
 
 
 def read_label(value: Any, names: Sequence[str]) -> int | None:
@@ -34,7 +36,7 @@ def read_label(value: Any, names: Sequence[str]) -> int | None:
     raise ValueError(f"the label {value!r} is none of {', '.join(names)}")
 
 
-def read_labels(data: Dataset, name: str, column: str | None, names: Sequence[str]) -> list[int | None]:
+def read_labels(data: Rows, name: str, column: str | None, names: Sequence[str]) -> list[int | None]:
     """The labels of a column of the data called `name`; all unknown without a column.
 
     Raises:
@@ -46,7 +48,7 @@ def read_labels(data: Dataset, name: str, column: str | None, names: Sequence[st
             labels.append(read_label(value, names))
         except ValueError as error:
             raise ValueError(
-                f"Row {row} of {name}, column {column!r}: {error}. Set label_names (or gold_column) to fit."
+                f"{place(data, row, name)}, column {column!r}: {error}. Set label_names (or gold_column) to fit."
             ) from error
     return labels
 

@@ -13,9 +13,9 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from pst_rl.coherence.cached_context import CachedContext
+from pst_rl.coherence.cached_context import CachedContext, ContextReader
 from pst_rl.coherence.label_words import LabelWords, continuation
-from pst_rl.coherence.predictor import Context, Demo, Predictor
+from pst_rl.coherence.predictor import Context, Demo
 from pst_rl.files import json_digest
 from pst_rl.peers.reader import plain_ids, start_ids
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-class LanguageModelPredictor(Predictor):
+class LanguageModelPredictor(ContextReader):
     """What a causal language model expects after an item's prompt, having read labelled items before it.
 
         demonstration = prompt of the item + first word of its label + separator
@@ -197,7 +197,9 @@ class LanguageModelPredictor(Predictor):
             Logits (K, V), and `seen` with the new columns.
         """
         device, columns, counts = self.model.device, seen.shape[1], list(starts)
-        ids, owners, positions = [], [], []
+        ids: list[int] = []
+        owners: list[int] = []
+        positions: list[int] = []
         for row, tokens in segments:
             ids += tokens
             owners += [row] * len(tokens)
@@ -256,7 +258,7 @@ def _longest(model: PreTrainedModel | PeftModel, asked: int | None) -> int:
             f"This model keeps a state from which read tokens cannot be taken back ({names}). Use one that has "
             "attention layers only."
         )
-    windows = [layer.sliding_window for layer in layers if layer.is_sliding]
+    windows = [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]
     positions = getattr(config, "max_position_embeddings", None)  # some state none
     most = min(windows if positions is None else [*windows, positions], default=asked)
     if most is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
-from pst_rl.peers.prompts import foreign_prompt, show_peers
+from pst_rl.peers.prompts import foreign_prompt, prompt_text, show_peers
 from pst_rl.records import Rollout, Turn
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Conversation:
         start = len(self.ids) + len(heard)
         self.ids += [*heard, *said.completion_ids[row]]
         if self.logprobs is not None:
+            assert said.logprobs is not None  # the same engine returned some with the first answer
             self.logprobs += [0.0] * len(heard) + said.logprobs[row]  # foreign tokens are masked out of the loss
         self.text, self.answer = said.texts[row], said.answers[row]
         self.turns.append(Turn(remark, stance, self.text, self.answer, said.finished[row], start, len(self.ids)))
@@ -85,7 +86,8 @@ class Hearing:
     def _words(self, learner: PeerTrainer, template: str, remark: str) -> str:
         """A template with the remark as the learner may hear it (`pst_rl.peers.foreign_text`)."""
         template = template.replace("{remark}", "{text}")
-        return foreign_prompt(learner.format, lambda prompt, texts: show_peers(prompt, texts, template), "", [remark])
+        heard = foreign_prompt(learner.format, lambda prompt, texts: show_peers(prompt, texts, template), "", [remark])
+        return prompt_text(heard)
 
 
 def exchange(remarks: Remarks, questions: list[int], rng: Random) -> Remarks:

@@ -93,7 +93,7 @@ class EMAView:
     @property
     def current_decay(self) -> float:
         """The decay of the next update."""
-        if self.final_decay is None:
+        if self.final_decay is None or self.anneal is None:
             return self.decay
         done = min(self.updates / self.anneal, 1.0)
         return self.final_decay + (self.decay - self.final_decay) * (1.0 + math.cos(math.pi * done)) / 2.0

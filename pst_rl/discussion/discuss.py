@@ -77,7 +77,7 @@ def discuss(
     Raises:
         ValueError: No peer of that name, or a stance that needs a target.
     """
-    prompts = [[{"role": "user", "content": q}] if isinstance(q, str) else q for q in questions]
+    prompts: list[Prompt] = [[{"role": "user", "content": q}] if isinstance(q, str) else q for q in questions]
     return _held(trainer, prompts, learner, [partner], turns, stance, rollout)[partner]
 
 
@@ -131,7 +131,7 @@ def measure_discussion(
     dataset, gold = split_labels(dataset, trainer.args.label_columns)
     if not gold:
         raise ValueError("These questions have no label column, so no accuracy can be measured; see `label_columns`.")
-    answers = [gold[i] for i in dataset["question_id"]]
+    answers, metric = [gold[i] for i in dataset["question_id"]], trainer.args.answer_metric
     responses, correct = {}, {}
     for learner in trainer.trained if learners is None else learners:
         partners = [SELF, *(name for name in trainer.peers if name != learner)]
@@ -140,7 +140,9 @@ def measure_discussion(
         said |= {partner: [final_answer(response) for response in held[partner]] for partner in partners}
         responses[learner] = held
         correct[learner] = {
-            setting: [a is not None and is_correct(a, right) for a, right in zip(given, answers, strict=True)]
+            setting: [
+                a is not None and is_correct(a, right, metric=metric) for a, right in zip(given, answers, strict=True)
+            ]
             for setting, given in said.items()
         }
     return DiscussionResults(responses, correct)
@@ -194,4 +196,5 @@ def _find(trainer: PeerHolder, learner: str, partners: list[str]) -> dict[str, P
 
 def _response(first: Rollout, held: Rollout, row: int) -> Response:
     length = len(first.completion_ids[row])
-    return Response(first.texts[row], first.answers[row], first.finished[row], length, turns=held.turns[row])
+    turns = () if held.turns is None else held.turns[row]
+    return Response(first.texts[row], first.answers[row], first.finished[row], length, turns=turns)

@@ -52,7 +52,8 @@ class Session:
         """Whether an answer is the row's target; `None` where no target is known."""
         if self.targets is None:
             return None
-        return answer is not None and answer.key == self.targets[row].answer.key
+        target = self.targets[row]
+        return answer is not None and target is not None and answer.key == target.answer.key
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ class SAIERollout:
         rollouts = []
         for p, (learner, rollout) in enumerate(zip(context.engines, context.rollouts, strict=True)):
             if learner.spec.trainable:
-                targets = local.take(group.targets[p])
+                targets = local.take(group.the_targets[p])
                 partner = context.engines[self.partner_of(p, group.peers, Random(f"{seed}/{p}"))]
                 session = Session(
                     learner, partner, context.request, rollout, targets, questions, f"{seed}/{p}", local.places
@@ -198,7 +199,7 @@ class SAIERollout:
         return replace(
             first,
             completion_ids=[row.ids for row in rows],
-            logprobs=None if first.logprobs is None else [row.logprobs for row in rows],
+            logprobs=None if first.logprobs is None else [row.logprobs or [] for row in rows],
             turns=[tuple(row.turns) for row in rows],
         )
 

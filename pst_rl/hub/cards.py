@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from huggingface_hub import ModelCard, get_token
 from peft import LoraConfig, PeftModel
+from transformers import SchedulerType
 
 from pst_rl.aggregation import AGGREGATORS
 from pst_rl.aggregation.votes import Majority
@@ -72,7 +73,7 @@ def write_peer_card(run: CardRun, name: str, folder: Path) -> None:
     there are results, the measured table. Folders of this machine are never named.
     """
     peer, spec = run.peers[name], run.specs[name]
-    title = peer.args.hub_model_id.split("/")[-1]
+    title = (peer.args.hub_model_id or name).split("/")[-1]
     supervised = run.args.supervised
     draft = Path(peer.args.output_dir) / "README.md"
     draft.parent.mkdir(parents=True, exist_ok=True)
@@ -190,7 +191,7 @@ def settings(run: CardRun, name: str) -> Iterable[tuple[str, str]]:
     yield "Completion length", f"at most {args.max_completion_length} tokens"
     yield "Optimizer steps", str(run.step)
     rate = args.learning_rate if spec.learning_rate is None else spec.learning_rate
-    yield "Learning rate", f"{rate:g}, {args.lr_scheduler_type.value} schedule"
+    yield "Learning rate", f"{rate:g}, {SchedulerType(args.lr_scheduler_type).value} schedule"
     yield "Seed", str(args.seed)
 
 

@@ -13,6 +13,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from pst_rl.files import file_digest
 
@@ -98,7 +99,7 @@ def fault_of(folder: Path, checksums: bool = True) -> str | None:
 
 def checkpoints_of(run: str | os.PathLike) -> list[Path]:
     """The checkpoint folders of a run, newest (highest step) first, complete or not."""
-    found = {}
+    found: dict[int, Path] = {}
     for path in Path(run).glob("checkpoint-*"):
         if path.is_dir() and (match := re.fullmatch(r"checkpoint-(\d+)", path.name)):
             found[int(match[1])] = path
@@ -107,7 +108,7 @@ def checkpoints_of(run: str | os.PathLike) -> list[Path]:
 
 def newest_complete(run: str | os.PathLike, checksums: bool = True) -> tuple[Path | None, dict[Path, str]]:
     """The newest complete checkpoint of a run, and the newer ones that were skipped, each with the reason."""
-    skipped = {}
+    skipped: dict[Path, str] = {}
     for folder in checkpoints_of(run):
         fault = fault_of(folder, checksums)
         if fault is None:
@@ -116,7 +117,9 @@ def newest_complete(run: str | os.PathLike, checksums: bool = True) -> tuple[Pat
     return None, skipped
 
 
-def find_checkpoint(run: str | os.PathLike, wanted: str | os.PathLike | bool, anyway: bool = False) -> str | None:
+def find_checkpoint(
+    run: str | os.PathLike, wanted: str | os.PathLike | Literal[True], anyway: bool = False
+) -> str | None:
     """The checkpoint to resume from; newer ones that are damaged are named in a warning.
 
     Args:
@@ -133,7 +136,7 @@ def find_checkpoint(run: str | os.PathLike, wanted: str | os.PathLike | bool, an
         ValueError: The folder given is damaged.
     """
     word = str(wanted).lower()
-    if word in ("last", "true", "auto"):
+    if wanted is True or word in ("last", "true", "auto"):
         found, skipped = newest_complete(run)
         for folder, fault in skipped.items():
             logger.warning("Skipped %s: %s.", folder, fault)

@@ -7,13 +7,14 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 from transformers.trainer_utils import rotate_checkpoints
 
+from pst_rl.loop.base import PeersTrainer
 from pst_rl.loop.checkpoint_files import UNFINISHED, CheckpointError, find_checkpoint, newest_complete, publish
 from pst_rl.loop.faults import NumericFault
 from pst_rl.loop.identity import IDENTITY, differences, renewed, run_identity
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pst_rl.rewards import Stateful
 
 
-class JointCheckpoints:
+class JointCheckpoints(PeersTrainer):
     """The checkpoint methods of a trainer with several peers; layout of `output_dir/checkpoint-N`:
 
     `<peer>/` (loadable by `from_pretrained`), the joint optimizer and schedule, random states, `trainer_state.json`,
@@ -74,21 +75,21 @@ class JointCheckpoints:
             )
         return output
 
-    def _run_epoch(self, *, resume_from_checkpoint, **kwargs):
+    def _run_epoch(self, *, resume_from_checkpoint, **kwargs):  # type: ignore[override]  # all is given by keyword
         if self.state.global_step < self.state.max_steps:
             return super()._run_epoch(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         # Resumed from the last step's checkpoint, within an epoch: transformers would train one step too many.
         self._load_rng_state(resume_from_checkpoint)
         self.control.should_training_stop = True
 
-    def checkpoint_to_resume(self, wanted: str | os.PathLike | bool) -> str | None:
+    def checkpoint_to_resume(self, wanted: str | os.PathLike | Literal[True]) -> str | None:
         """The folder [`train`] will go on from, checked: complete, and of a run like this one.
 
         Raises:
             FileNotFoundError, ValueError: As [`train`].
         """
         if wanted == self._checked:
-            return wanted
+            return self._checked
         found: list[Any] = [None, None]
         if self.is_world_process_zero():  # one process reads the files; all of them fail, or none
             try:

@@ -52,6 +52,8 @@ def run_identity(
 ) -> dict[str, Any]:
     """The identity of a run, as JSON values; it names no folder of this machine beyond a model folder's last part."""
     own = {f.name for f in fields(PSTConfig)} - {f.name for f in fields(GRPOConfig)} - NEUTRAL
+    if not args.supervised:
+        own -= {"answer_metric"}  # nothing trained reads gold
     identity = {
         "peers": {name: peer_identity(spec, models[name]) for name, spec in specs.items()},
         "data": {"questions": len(train_dataset), "prompts": prompts_fingerprint(train_dataset)},

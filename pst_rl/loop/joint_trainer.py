@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate.utils import set_seed
 from torch import nn
-from trl.trainer.base_trainer import _BaseTrainer
 from trl.trainer.utils import identity
 
 from pst_rl.config import PSTConfig
@@ -57,7 +56,7 @@ class Peers(nn.Module):
 
     def activation_checkpointing_enable(self, **kwargs):
         for model in self.models:
-            model.activation_checkpointing_enable(**kwargs)
+            model.activation_checkpointing_enable(**kwargs)  # type: ignore[operator]  # transformers' models have it
 
     @contextlib.contextmanager
     def no_sync(self):
@@ -69,15 +68,15 @@ class Peers(nn.Module):
             yield
 
 
-class JointTrainer(JointCheckpoints, PeerRepositories, _BaseTrainer):
+class JointTrainer(JointCheckpoints, PeerRepositories):
     """Owns the loop, optimizer, schedule, callbacks, checkpoints and logs of several [`PeerTrainer`]s."""
 
-    loss_is_scaled_for_ga = True
+    loss_is_scaled_for_ga = True  # type: ignore[assignment]  # TRL's base has None, for its subclasses to set
     _tag_names = ["trl", "pst-rl", "pst"]
     _name = "PST"
     _paper = PAPER
 
-    args: PSTConfig
+    model: Peers
 
     def __init__(
         self,
@@ -96,11 +95,11 @@ class JointTrainer(JointCheckpoints, PeerRepositories, _BaseTrainer):
             pass  # a folder that is taken, or cannot be written to, is refused before a model is loaded
         self.specs = specs
         self.results: RunResults | None = None  # set it once they are measured: the model cards show them
-        self.dataset_name: str | None = None  # for the model cards; else the name in `results`
+        self.dataset_name = None  # for the model cards; else the name in `results`
         heed_sigterm, args.enable_jit_checkpoint = args.enable_jit_checkpoint, False  # transformers' own is not ours
         peer_args = repository_arguments(args, specs)
         self.seconds: dict[str, float] = defaultdict(float)
-        self.peers: dict[str, PeerTrainer] = {}
+        self.peers = {}
         for name, spec in specs.items():
             set_seed(args.seed)  # each peer's LoRA starts from the same seed, whoever its neighbours are
             self.peers[name] = PeerTrainer(spec, peer_args, reward_names, train_dataset)
@@ -123,16 +122,6 @@ class JointTrainer(JointCheckpoints, PeerRepositories, _BaseTrainer):
         if heed_sigterm:
             self.add_callback(self.preemption)
         set_seed(args.seed, device_specific=True)  # as GRPOTrainer does: processes must not sample alike
-
-    @property
-    def trained(self) -> dict[str, PeerTrainer]:
-        """The peers that are updated and saved."""
-        return {name: peer for name, peer in self.peers.items() if self.specs[name].trainable}
-
-    @property
-    def micro_steps_per_generation(self) -> int:
-        """Micro-steps that share one generation batch."""
-        return self.args.steps_per_generation * self.args.num_iterations
 
     # ---- data ----
 
@@ -173,7 +162,8 @@ class JointTrainer(JointCheckpoints, PeerRepositories, _BaseTrainer):
         if self.optimizer_cls_and_kwargs is not None:
             factory, kwargs = self.optimizer_cls_and_kwargs
         else:
-            factory, kwargs = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            # The model need not be one of transformers': some optimizers look for modules in it by name, that is all.
+            factory, kwargs = self.get_optimizer_cls_and_kwargs(self.args, self.model)  # type: ignore[arg-type]
         self.optimizer = factory(groups, **kwargs)
         return self.optimizer
 
@@ -218,11 +208,6 @@ class JointTrainer(JointCheckpoints, PeerRepositories, _BaseTrainer):
                 self.faults.note(name, "its loss is not finite on another process")
 
     # ---- saving ----
-
-    def _sync_state(self):
-        for peer in self.engines:
-            peer.state.global_step, peer.state.epoch = self.state.global_step, self.state.epoch
-            peer.state.max_steps = self.state.max_steps
 
     def _save(self, output_dir=None, state_dict=None):
         self._sync_state()

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from pst_rl.data import split_labels
+from pst_rl.data import Gold, split_labels
+from pst_rl.loop.joint_trainer import JointTrainer
 from pst_rl.stages.evaluation import Evaluation, EvaluationRequest, evaluate_peers
+from pst_rl.stages.rollout import RolloutRequest
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
-class PeerEvaluation:
+class PeerEvaluation(JointTrainer):
     """The evaluation methods of a trainer with several peers."""
+
+    _eval_gold: Gold | dict[str, Gold] | None
+    rollout_request: Callable[..., RolloutRequest]
 
     def measure(self, dataset=None, samples: int | None = None, pooled_questions: int | None = None) -> Evaluation:
         """Greedy answers of every peer, their vote, and the pooled vote of samples, without logging anything.
@@ -17,17 +27,12 @@ class PeerEvaluation:
         Every peer answers alone, also where it is trained with `context="sequential"`.
 
         Args:
-            dataset: Questions; default the trainer's evaluation set. Its labels are split off and only score.
+            dataset: Questions, or the name of one of several evaluation sets; default the trainer's evaluation set.
+                Its labels are split off and only score.
             samples: Samples per peer and question for the pooled vote; default `args.eval_samples`.
             pooled_questions: How many questions, from the first, are sampled; default all.
         """
-        gold = self._eval_gold
-        if dataset is None:
-            dataset = self.eval_dataset
-        else:
-            dataset, gold = split_labels(dataset, self.args.label_columns)
-        if dataset is None:
-            raise ValueError("There are no questions to measure on: pass eval_dataset here or to the trainer.")
+        dataset, gold = self._questions(dataset)
         request = EvaluationRequest(
             engines=self.engines,
             names=tuple(self.peers),
@@ -38,14 +43,35 @@ class PeerEvaluation:
             pooled_questions=len(dataset) if pooled_questions is None else min(pooled_questions, len(dataset)),
             batch_size=self.args.per_device_eval_batch_size,
             accelerator=self.accelerator,
+            metric=self.args.answer_metric,
         )
         with self.timed("evaluate"):
             return evaluate_peers(request)
 
+    def _questions(self, dataset: Dataset | str | None) -> tuple[Dataset, Gold | None]:
+        """Questions to measure on and their golds, as [`measure`] takes them."""
+        if dataset is not None and not isinstance(dataset, str):
+            return split_labels(dataset, self.args.label_columns)
+        own, gold = self.eval_dataset, self._eval_gold
+        if isinstance(gold, dict):
+            if dataset is None or dataset not in gold:
+                raise ValueError(f"There are several evaluation sets: name one of {', '.join(gold)}, not {dataset!r}.")
+            return own[dataset], gold[dataset]
+        if own is None or dataset is not None:
+            raise ValueError("There are no such questions to measure on: pass eval_dataset here or to the trainer.")
+        return own, gold
+
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """[`measure`], logged as `<prefix>_<peer>/accuracy`, `<prefix>_vote/accuracy` and, with `args.eval_samples`,
         `<prefix>_pooled_vote/accuracy` if there are labels; parse rate and agreement always.
+
+        Of several sets each is measured, as `<prefix>_<name>`.
         """
+        several = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(several, dict):
+            sets = {name: name if eval_dataset is None else rows for name, rows in several.items()}
+            each = [self.evaluate(rows, ignore_keys, f"{metric_key_prefix}_{name}") for name, rows in sets.items()]
+            return {name: value for results in each for name, value in results.items()}
         results = {f"{metric_key_prefix}_{k}": v for k, v in self.measure(eval_dataset).metrics().items()}
         self.log(dict(results))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, results)

@@ -18,6 +18,7 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress
 
 from pst_rl.config import PSTConfig
+from pst_rl.loop.base import PeersTrainer
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 NOT_PUSHED = ("_*", "checkpoint-*", "training_args.bin")
 
 
-class PeerRepositories:
+class PeerRepositories(PeersTrainer):
     """The Hub methods of a trainer with several peers: each has a repository of its own, `<hub_model_id>-<peer>`."""
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
@@ -50,7 +51,7 @@ class PeerRepositories:
                     "hub_token to a token that may write there."
                 ) from error
 
-    def push_to_hub(
+    def push_to_hub(  # type: ignore[override]  # one commit for each peer, where a Trainer has one
         self,
         commit_message: str = "End of training",
         blocking: bool = True,
@@ -87,7 +88,7 @@ class PeerRepositories:
 
     def _upload(self, name, commit_message, blocking=False, token=None, revision=None) -> CommitInfo | Future:
         peer = self.peers[name]
-        return upload_folder(
+        return upload_folder(  # type: ignore[call-overload]  # it knows True and False as run_as_future, but no bool
             repo_id=peer.hub_model_id,
             folder_path=peer.args.output_dir,
             commit_message=commit_message,
@@ -110,7 +111,7 @@ class PeerRepositories:
             # A copy, since the checkpoint may be rotated away before it is uploaded.
             shutil.copytree(os.path.join(checkpoint_folder, name), peer.args.output_dir, dirs_exist_ok=True)
             job = self._upload(name, f"Training in progress, step {self.state.global_step}")
-            peer.push_in_progress = PushInProgress([job])
+            peer.push_in_progress = PushInProgress([job])  # type: ignore[arg-type]  # it iterates over jobs
 
     def _finish_current_push(self) -> None:
         for name in self.trained:
@@ -159,9 +160,10 @@ def check_hub_strategy(args: PSTConfig) -> None:
     Raises:
         ValueError: For `hub_strategy` "checkpoint" and "all_checkpoints".
     """
-    if args.push_to_hub and args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+    strategy = HubStrategy(args.hub_strategy)
+    if args.push_to_hub and strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
         raise ValueError(
-            f"hub_strategy={args.hub_strategy.value!r} is not supported: the peers share one optimizer, so no peer's "
+            f"hub_strategy={strategy.value!r} is not supported: the peers share one optimizer, so no peer's "
             "repository can hold a checkpoint to resume from. Use hub_strategy='every_save' (pushes every peer's "
             "weights at each save) or 'end'; checkpoints stay in output_dir."
         )

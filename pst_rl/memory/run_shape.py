@@ -139,7 +139,8 @@ class RunShape:
 
         if model.dtype not in _CHOSEN:
             raise ValueError(f"Memory is estimated for {', '.join(WIDTH)}, not for dtype={model.dtype!r}.")
-        targets, pmi = model.lora_target_modules, PMIWeights.of(config)
+        targets = model.lora_target_modules
+        pmi = PMIWeights.of(config)  # type: ignore[arg-type]  # it reads nothing that only `PSTConfig` has
         steps = config.steps_per_generation or config.gradient_accumulation_steps
         return cls(
             quantization="nf4" if model.load_in_4bit else "none",

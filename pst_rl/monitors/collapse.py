@@ -168,8 +168,9 @@ class CollapseMonitor(TrainerCallback):
         usual = max(before.values(), default=0.0)
         count = sum(v.questions for v in recent)
         if share - usual > max(0.1 * (1 - usual), 4 * math.sqrt(usual * (1 - usual) / count)):
+            written = next((v.spellings[answer] for v in reversed(recent) if answer in v.spellings), answer)
             signs.append(
-                f"concentration: {100 * share:.0f} % of its answers are {answer!r}, {100 * usual:.0f} % before"
+                f"concentration: {100 * share:.0f} % of its answers are {written!r}, {100 * usual:.0f} % before"
             )
         old, new = (fmean(v.parsed for v in some) for some in (start, recent))
         if new < old - 0.25:

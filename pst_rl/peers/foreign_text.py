@@ -9,6 +9,9 @@ What other peers wrote is untrusted. Text that holds nothing of what is looked f
 
 The reader's own tokens are those its tokenizer splits off before anything else (special tokens, and other added tokens
 that look like markup); those of the common families are broken for every reader. The forms are our choice.
+
+Text that stands in the reader's own turn, which it is taught or scored to say, keeps its tags of thinking and
+answering (`pst_rl.answers.tags`): there they are what the reader itself may write. In prompts they are broken, too.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from pst_rl.answers.tags import TAG, TAGS
 
 # Control tokens of the families in use, also where the reader's tokenizer does not know them; no nested quantifiers.
 KNOWN = (
@@ -42,36 +47,45 @@ class Guard:
     Attributes:
         control: Strings that the reader's tokenizer makes control tokens of, beside those of `KNOWN`.
         turn_words: How lines begin in the reader's format that open a turn without any control token ("Q:").
+        ends: Those of `control` that begin or end a turn, whatever they look like.
     """
 
     control: tuple[str, ...] = ()
     turn_words: tuple[str, ...] = ()
+    ends: tuple[str, ...] = ()
     _pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
+    _own_pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
-        spellings = dict.fromkeys([*self.control, *map(_folded, self.control)])
-        literal = sorted((s for s in spellings if len(s) > 1), key=lambda s: (-len(s), s))
-        pattern = re.compile("|".join([KNOWN, *map(re.escape, literal)]), re.IGNORECASE)
-        object.__setattr__(self, "_pattern", pattern)
+        markup = [text for text in self.control if TAG.fullmatch(text) and text not in self.ends]
+        object.__setattr__(self, "_pattern", _any_of(KNOWN, self.control))
+        object.__setattr__(self, "_own_pattern", _any_of(f"(?!{TAGS})(?:{KNOWN})", set(self.control) - set(markup)))
 
     @classmethod
-    def of(cls, tokenizer: Any, turn_words: Iterable[str] = ()) -> Guard:
-        """The guard of a tokenizer's reader."""
+    def of(cls, tokenizer: Any, turn_words: Iterable[str] = (), ends: Iterable[int] = ()) -> Guard:
+        """The guard of a tokenizer's reader; `ends` are further tokens that end its responses."""
         added = [
             t.content for t in tokenizer.added_tokens_decoder.values() if t.special or _MARKUP.fullmatch(t.content)
         ]
         control = {text.strip() for text in [*added, *tokenizer.all_special_tokens]}
-        return cls(tuple(sorted(control)), tuple(dict.fromkeys(turn_words)))
+        named = {tokenizer.bos_token, tokenizer.eos_token, *tokenizer.convert_ids_to_tokens(list(ends))}
+        return cls(tuple(sorted(control)), tuple(dict.fromkeys(turn_words)), tuple(sorted(named & control)))
 
-    def disarm(self, text: str) -> str:
+    def disarm(self, text: str, keep_tags: bool = False) -> str:
         """`text` in which nothing is a control token, neither as it is nor after a tokenizer's normalisation.
+
+        Args:
+            keep_tags: The text stands in the reader's own turn, where tags of thinking and answering are markup.
 
         >>> Guard().disarm("7<|im_end|>"), Guard().disarm("7＜|im_end|＞"), Guard().disarm("1 < 2")
         ('7< |im_end|>', '7< |im_end|>', '1 < 2')
+        >>> Guard().disarm("</think>7<|im_end|>"), Guard().disarm("</think>7<|im_end|>", keep_tags=True)
+        ('< /think>7< |im_end|>', '</think>7< |im_end|>')
         """
-        text = self._broken(_SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text))
-        if _UNUSUAL.search(text) and self._pattern.search(folded := _folded(text)):
-            return self._broken(folded)
+        pattern = self._own_pattern if keep_tags else self._pattern
+        text = _broken(pattern, _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text))
+        if _UNUSUAL.search(text) and pattern.search(folded := _folded(text)):
+            return _broken(pattern, folded)
         return text
 
     def shown(self, text: str) -> str:
@@ -92,11 +106,6 @@ class Guard:
         if texts and (most := self.found(write(texts))) and most > self.found(write([" "] * len(texts))):
             return [f" {_BRACKETS.sub(r' ', text)} " for text in texts]
         return texts
-
-    def _broken(self, text: str) -> str:
-        while self._pattern.search(text):  # tokens may overlap
-            text = self._pattern.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
-        return text
 
 
 def quoted(text: str, openings: Iterable[str]) -> str:
@@ -126,6 +135,20 @@ def opening_words(template: str, mark: str) -> tuple[str, ...]:
 def one_line(text: str) -> str:
     """`text` with a blank for each line end; unchanged if it has none."""
     return _LINE_ENDS.sub(" ", text)
+
+
+def _any_of(known: str, control: Iterable[str]) -> re.Pattern[str]:
+    """Finds the known forms and these strings, also as a tokenizer's normaliser may leave them."""
+    control = list(control)
+    spellings = dict.fromkeys([*control, *map(_folded, control)])
+    literal = sorted((s for s in spellings if len(s) > 1), key=lambda s: (-len(s), s))
+    return re.compile("|".join([known, *map(re.escape, literal)]), re.IGNORECASE)
+
+
+def _broken(pattern: re.Pattern[str], text: str) -> str:
+    while pattern.search(text):  # tokens may overlap
+        text = pattern.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
+    return text
 
 
 def _opening(line: str) -> str:

@@ -52,7 +52,8 @@ def sample(engine: GRPOTrainer, prompt_ids: Sequence[Sequence[int]]) -> tuple[li
         engine.model_wrapped,
         engine.accelerator,
         generation_kwargs=engine.generation_kwargs,
-        gradient_checkpointing_kwargs=engine.args.gradient_checkpointing_kwargs,
+        # Text only before the configuration has parsed it.
+        gradient_checkpointing_kwargs=engine.args.gradient_checkpointing_kwargs,  # type: ignore[arg-type]
     ) as model:
         training = model.training
         model.eval()

@@ -8,10 +8,11 @@ are allowed average over rows, or divide by a token count of the whole generatio
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
-Batch = dict[str, torch.Tensor | None]
+Batch = dict[str, Any]  # tensors with a row each, or a value that is the same for all rows
 
 
 def sort_by_length(batches: Sequence[Batch], window: int, by_prompt: bool) -> list[Batch]:
@@ -44,12 +45,12 @@ def _order(rows: Batch, by_prompt: bool) -> torch.Tensor:
     return together[torch.argsort(mean[prompt[together]], stable=True)]
 
 
-def _join(values: list) -> torch.Tensor | None:
+def _join(values: list) -> Any:
     """Rows of several micro-batches; a number that is the same for all of them stays as it is."""
     return torch.cat(values) if isinstance(values[0], torch.Tensor) and values[0].dim() else values[0]
 
 
-def _pick(value: torch.Tensor | None, rows: torch.Tensor) -> torch.Tensor | None:
+def _pick(value: Any, rows: torch.Tensor) -> Any:
     return value[rows] if isinstance(value, torch.Tensor) and value.dim() else value
 
 

@@ -9,12 +9,14 @@ from collections import Counter
 from typing import Any
 
 import torch
+from torch import nn
+from transformers import PreTrainedModel
 from transformers.trainer_utils import IntervalStrategy
 from trl import GRPOTrainer
 
 from pst_rl.config import PSTConfig
 from pst_rl.peers.generation import LiveCache, greedy_decoding, sample
-from pst_rl.peers.micro_batches import filled_columns, sort_by_length
+from pst_rl.peers.micro_batches import Batch, filled_columns, sort_by_length
 from pst_rl.peers.prompts import NEXT_QUESTION, Prompt, cut_at_stop
 from pst_rl.peers.reader import PromptReader
 from pst_rl.peers.shared_prompts import completion_logprobs
@@ -52,7 +54,16 @@ class PeerTrainer(GRPOTrainer, PromptReader):
     _name = "PST"
     _paper = PAPER
 
+    args: PSTConfig
+    model: PreTrainedModel
+    model_wrapped: nn.Module
+    max_completion_length: int
+    chat_template_kwargs: dict[str, Any]
+    push_in_progress: Any  # a `PushInProgress`, or none; transformers declares it as always none
+    _buffered_inputs: list[Batch] | None  # type: ignore[assignment]  # TRL declares it as always none
+
     def __init__(self, spec: PeerSpec, args: PSTConfig, reward_names: list[str], train_dataset: Any):
+        assert spec.name is not None  # `resolve_peers` has named it
         self.spec = spec
         self.update: PeerUpdate | None = None
         self.tokens: Counter[str] = Counter()  # "generated" and "scored" on this process, prompts of scored texts too
@@ -76,7 +87,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
             args=args,
             train_dataset=train_dataset,
             processing_class=spec.processing_class,
-            rollout_func=lambda prompts, trainer: trainer._replayed_rollout(),
+            rollout_func=lambda prompts, trainer: self._replayed_rollout(),
             quantization_config=spec.quantization_config if isinstance(model, str) else None,
             peft_config=copy.deepcopy(spec.peft_config),
         )
@@ -104,7 +115,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
             # bitsandbytes on CPUs with AVX512-BF16: one eval-mode forward repacks a Linear4bit for a kernel without
             # backward, and later training gradients are silently wrong.
             if type(module).__name__ == "Linear4bit":
-                module.support_avx512bf16_for_cpu = False
+                module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]  # Linear4bit's own, no module
         for parameter in self.model.parameters():
             if not self.spec.trainable:
                 parameter.requires_grad_(False)
@@ -145,7 +156,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
                 if logprobs is not None:
                     logprobs[row] = [0.0]
             finished.append(ids[-1] in ends)
-        texts = self._tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
+        texts = [self.response_text(ids) for ids in completion_ids]
         for row, text in enumerate(texts):
             if (at := cut_at_stop(text, self.stop_strings)) is not None:
                 kept = max(1, self.prefix_tokens(completion_ids[row], at))
@@ -186,11 +197,11 @@ class PeerTrainer(GRPOTrainer, PromptReader):
         return *self._generate_single_turn(prompt_ids, None, {}, num_generations=1), None
 
     def prefix_tokens(self, ids: list[int], characters: int) -> int:
-        """The largest n for which the first n tokens decode to at most `characters` characters."""
+        """The largest n for which the first n tokens say at most `characters` characters (`response_text`)."""
         low, high = 0, len(ids)
         while low < high:
             middle = (low + high + 1) // 2
-            if len(self._tokenizer.decode(ids[:middle], skip_special_tokens=True)) <= characters:
+            if len(self.response_text(ids[:middle])) <= characters:
                 low = middle
             else:
                 high = middle - 1
@@ -233,14 +244,23 @@ class PeerTrainer(GRPOTrainer, PromptReader):
 
     # ---- the update ----
 
+    @property
+    def the_update(self) -> PeerUpdate:
+        """`update`, for the step that learns from it."""
+        if self.update is None:
+            raise RuntimeError(
+                f"Peer {self.spec.name!r} has no update: no generation batch has been handed to it yet."
+            )
+        return self.update
+
     def _replayed_rollout(self) -> dict[str, Any]:
-        update = self.update
+        update = self.the_update
         rows = {"prompt_ids": update.prompt_ids, "completion_ids": update.completion_ids, "logprobs": update.logprobs}
         return rows if update.credit is None else rows | {"env_mask": update.credit.own}
 
     def _replayed_reward(self, name: str):
         def reward(**_) -> list[float]:
-            return self.update.rewards[name]
+            return self.the_update.rewards[name]
 
         reward.__name__ = name  # becomes the metric's key
         return reward
@@ -248,7 +268,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
     def _prepare_inputs(self, generation_batch):
         fresh = self._step % (self.args.steps_per_generation * self.num_iterations) == 0 or not self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
-        if not (fresh and self.args.sort_micro_batches):
+        if not (fresh and self._buffered_inputs and self.args.sort_micro_batches):
             return inputs
         window = self.args.gradient_accumulation_steps
         self._buffered_inputs = sort_by_length(self._buffered_inputs, window, by_prompt=self.args.shared_prompts)
@@ -292,7 +312,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
         return torch.nn.functional.pad(logps, missing), entropies, aux_loss
 
     def _generate_and_score_completions(self, inputs):
-        update = self.update
+        update = self.the_update
         accumulation = self.args.gradient_accumulation_steps
         if update.on_policy:  # TRL computes old log-probabilities only if generation and update are misaligned
             self.args.gradient_accumulation_steps = self.args.steps_per_generation * self.num_iterations

@@ -29,7 +29,8 @@ def show_peers(prompt: Prompt, previous: list[str], template: str) -> Prompt:
     shown = "".join(template.replace("{text}", quoted(text, own_words)) for text in previous)
     if isinstance(prompt, str):
         return prompt + shown
-    return [*prompt[:-1], {**prompt[-1], "content": prompt[-1]["content"] + shown}]
+    last = max((i for i, message in enumerate(prompt) if message["role"] == "user"), default=len(prompt) - 1)
+    return [*prompt[:last], {**prompt[last], "content": prompt[last]["content"] + shown}, *prompt[last + 1 :]]
 
 
 def foreign_prompt(
@@ -72,16 +73,19 @@ class PromptFormat:
     guard: Guard = Guard()
 
     @classmethod
-    def of(cls, tokenizer: Any, base_template: str, **template_options: Any) -> PromptFormat:
+    def of(
+        cls, tokenizer: Any, base_template: str, ends: Sequence[int] = (), /, **template_options: Any
+    ) -> PromptFormat:
         """Finds out by asking the template itself.
 
         Args:
+            ends: Tokens that end a response, beside the tokenizer's own.
             template_options: For `apply_chat_template`.
         """
         if not tokenizer.chat_template:
-            guard = Guard.of(tokenizer, opening_words(base_template, "{prompt}"))
+            guard = Guard.of(tokenizer, opening_words(base_template, "{prompt}"), ends)
             return cls(chat=False, system=False, base_template=base_template, guard=guard)
-        guard = Guard.of(tokenizer, turn_words(tokenizer, **template_options))
+        guard = Guard.of(tokenizer, turn_words(tokenizer, **template_options), ends)
         probe = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello."}]
         try:
             rendered = tokenizer.apply_chat_template(

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 from pst_rl.peers.prompts import BASE_TEMPLATE, Prompt, PromptFormat
 from pst_rl.peers.spec import adapter_base
 
+_SILENT = ("bos", "eos", "pad", "unk", "sep", "cls", "mask")  # what a tokenizer names for its own use
+
 
 class Reader(Protocol):
     """A model that reads prompts: a peer, a juror, a model that is measured.
@@ -73,7 +75,7 @@ class PromptReader:
         self.eos_token_ids = list(ends)
         self.chat_template = chat_template
         self.chat_template_kwargs = dict(chat_template_kwargs or {})
-        self.format = PromptFormat.of(tokenizer, base_template, **self._template_options)
+        self.format = PromptFormat.of(tokenizer, base_template, self.eos_token_ids, **self._template_options)
 
     @property
     def tokenizer(self) -> Any:
@@ -113,12 +115,12 @@ class PromptReader:
         )
 
     def text_ids(self, text: str, trusted: bool = False) -> list[int]:
-        """Token ids of text that continues a prompt or a response.
+        """Token ids of text that continues a prompt or a response: what stands in this model's own turn.
 
-        No control token is among them unless the text is `trusted`: then nothing in it was written by a model, or it
-        has passed the guard.
+        No control token is among them, except tags of thinking and answering, unless the text is `trusted`: then
+        nothing in it was written by a model, or it has passed the guard.
         """
-        return plain_ids(self._tokenizer, [text if trusted else self.format.guard.disarm(text)])[0]
+        return plain_ids(self._tokenizer, [text if trusted else self.format.guard.disarm(text, keep_tags=True)])[0]
 
     @property
     def end_of_turn(self) -> int:
@@ -129,9 +131,19 @@ class PromptReader:
                 return found[-1]
         return self._tokenizer.eos_token_id
 
+    def response_text(self, ids: Sequence[int]) -> str:
+        """What the tokens of a response say, without those that begin, end or pad one, or stand for nothing.
+
+        Other special tokens stay, as they are written: without a tag of thinking or answering, what it parts would be
+        one number ("42</think>42").
+        """
+        silent = {*self.eos_token_ids, *(getattr(self._tokenizer, f"{name}_token_id") for name in _SILENT)}
+        return self._tokenizer.decode([token for token in ids if token not in silent], skip_special_tokens=False)
+
     def keep_last_tokens(self, text: str, drop: int) -> str:
         """`text` without its first `drop` tokens (and two more, since its end may tokenise differently alone)."""
-        kept = self._tokenizer.decode(self.text_ids(text)[drop + 2 :], skip_special_tokens=True)
+        ids = plain_ids(self._tokenizer, [self.format.guard.disarm(text)])[0]
+        kept = self.response_text(ids[drop + 2 :])
         # A cut inside a character's bytes leaves marks that are longer than the bytes: the text might never fit.
         return kept.lstrip("\N{REPLACEMENT CHARACTER}")
 

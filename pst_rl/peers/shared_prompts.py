@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel
 
 
 def distinct_rows(ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """First row of each distinct (ids, mask) pair (U,), and which of them each row equals (B,)."""
     first: dict[tuple, int] = {}
-    inverse, rows = [], []
+    inverse: list[int] = []
+    rows: list[int] = []
     for row, key in enumerate(zip(map(tuple, ids.tolist()), map(tuple, mask.tolist()), strict=True)):
         if key not in first:
             first[key] = len(rows)
@@ -23,7 +24,7 @@ def distinct_rows(ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, 
     return torch.tensor(rows, device=ids.device), torch.tensor(inverse, device=ids.device)
 
 
-def prefill(model: nn.Module, ids: torch.Tensor, mask: torch.Tensor, **inputs) -> DynamicCache:
+def prefill(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, **inputs) -> DynamicCache:
     """Keys and values of left-padded token ids (U, W), differentiable where gradients are on.
 
     Args:
@@ -35,7 +36,7 @@ def prefill(model: nn.Module, ids: torch.Tensor, mask: torch.Tensor, **inputs) -
 
 
 def completion_logprobs(
-    model: nn.Module, reader: nn.Module, ids: torch.Tensor, mask: torch.Tensor, keep: int
+    model: nn.Module, reader: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, keep: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """TRL's fused log-probabilities and entropies of the last `keep` tokens of each row, (B, K), nats.
 

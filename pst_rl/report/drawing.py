@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pst_rl.report.results import RunResults, gain
 from pst_rl.report.tables import interval, signed
@@ -31,10 +31,11 @@ def draw_accuracy(panel: "Axes", results: RunResults) -> None:
         note(panel, "no gold answers:\nthe accuracy is unknown")
         return
     # Right of the bars, their gains as text: a gain is small beside an accuracy.
-    beside = {"transform": panel.get_yaxis_transform(), "va": "center", "fontsize": 9}
+    beside: dict[str, Any] = {"transform": panel.get_yaxis_transform(), "va": "center", "fontsize": 9}
     panel.text(1.03, -0.72, "gain, pts [95 %]", color="#777777", **beside)
     for y, (name, result) in enumerate(measured.items()):
         colour = to_rgb(COLOURS[y % len(COLOURS)] if name in results.peers else VOTE_COLOUR)
+        assert result.before is not None and result.after is not None  # it has a gain
         before, after = 100 * result.before, 100 * result.after
         low, high = (before + 100 * end for end in result.ci95) if result.ci95 else (after, after)
         panel.barh(y - 0.19, before, 0.36, color=[0.4 * part + 0.6 for part in colour])
@@ -78,7 +79,7 @@ def draw_lines(
         panel.plot(*zip(*points, strict=True), color=colours[name], linestyle=style, lw=1.8, marker="o", ms=3)
     panel.margins(y=0.15)
     panel.set_xlabel("step", fontsize=9)
-    panel.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    panel.locator_params(axis="x", integer=True, min_n_ticks=1)
 
 
 def label_ends(panel: "Axes", series: Mapping[str, list[tuple[int, float]]], colours: Mapping[str, str]) -> None:
@@ -98,7 +99,7 @@ def read_series(log_history: list[dict[str, Any]], key: str) -> list[tuple[int, 
 def spread(ends: dict[str, float], limits: tuple[float, float], gap: float = 0.11) -> dict[str, float]:
     """Return the height of each label as a fraction of the panel: at the end of its line, at least `gap` apart."""
     bottom, top = limits
-    names = sorted(ends, key=ends.get)
+    names = sorted(ends, key=lambda name: ends[name])
     heights = [(ends[name] - bottom) / (top - bottom) for name in names]
     for _ in range(100):  # neighbours that are too close move apart by equal parts
         for lower in range(len(names) - 1):
@@ -109,7 +110,7 @@ def spread(ends: dict[str, float], limits: tuple[float, float], gap: float = 0.1
     return dict(zip(names, heights, strict=True))
 
 
-def clean(panel: "Axes", title: str, grid: str = "y") -> None:
+def clean(panel: "Axes", title: str, grid: Literal["x", "y"] = "y") -> None:
     """A title at the left, and little else around the data."""
     panel.set_title(title, loc="left", fontsize=11)
     panel.spines[["top", "right"]].set_visible(False)

@@ -166,7 +166,9 @@ def _accuracy_table(runs: Sequence[Run]) -> dict[str, Any]:
     header = ("Who", "Before, %", "After, %", "Gain, points", "95 % of gain", "Parsed before, %", "Parsed after, %")
     rows = []
     for run in runs:
-        for name, result in run.results.measured.items() if run.results else ():
+        if run.results is None:
+            continue
+        for name, result in run.results.measured.items():
             count = questions(run.results, name)
             cells = (
                 Cell(name, "name"),

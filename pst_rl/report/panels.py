@@ -75,7 +75,7 @@ def _draw(panel: Panel, runs: Sequence[Run], colours: Colours, folder: Path) -> 
     if all(lines is None for lines in drawn):
         return Chart(panel, (None,) * len(runs))
     # The axes are common, so labels find their height only when all runs are drawn.
-    pictures = []
+    pictures: list[bytes | None] = []
     for axes, run, lines in zip(all_axes, runs, drawn, strict=True):
         if lines is None:
             note(axes, "not in this run")

@@ -25,12 +25,12 @@ def plot_report(results: RunResults, log_history: list[dict[str, Any]], path: st
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(12, 5.6), dpi=150, layout="constrained")
+    figure = Figure(figsize=(12, 5.6), dpi=150, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
     figure.suptitle(plain(title(results), 120), x=0.01, ha="left", fontsize=13, fontweight="bold")
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.15))
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 1.15))[0]
     draw_accuracy(left.subplots(), results)
     colours = peer_colours(results.peers)
     shared = {"peers": VOTE_COLOUR}

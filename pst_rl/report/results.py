@@ -75,8 +75,8 @@ class RunResults:
     @property
     def mean_gain(self) -> float | None:
         """The mean over the peers of after - before, in points (hundredths); `None` where no gold is known."""
-        gains = [gain(peer) for peer in self.peers.values()]
-        return fmean(gains) if gains and None not in gains else None
+        gains = [points for peer in self.peers.values() if (points := gain(peer)) is not None]
+        return fmean(gains) if gains and len(gains) == len(self.peers) else None
 
 
 def write_results(results: RunResults, folder: str | Path) -> Path:
@@ -124,7 +124,7 @@ def read_results(path: str | Path) -> RunResults:
     )
 
 
-def _known(record: type, content: Mapping[str, Any]) -> dict[str, Any]:
+def _known(record: type[PeerResult | VoteResult], content: Mapping[str, Any]) -> dict[str, Any]:
     """The record's own fields; an interval is a tuple again."""
     names = record.__dataclass_fields__
     return {n: tuple(v) if isinstance(v, list) else v for n, v in content.items() if n in names}

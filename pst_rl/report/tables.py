@@ -62,9 +62,10 @@ def _rows(results: RunResults) -> list[tuple[str, ...]]:
     rows = [_row(name, result) for name, result in results.measured.items()]
     peers = results.peers.values()
     mean = PeerResult(
-        *(_mean(getattr(peer, name) for peer in peers) for name in ("before", "after")),
-        None,
-        *(_mean(getattr(peer, name) for peer in peers) for name in ("parsed_before", "parsed_after")),
+        before=_mean(peer.before for peer in peers),
+        after=_mean(peer.after for peer in peers),
+        parsed_before=_mean(peer.parsed_before for peer in peers),
+        parsed_after=_mean(peer.parsed_after for peer in peers),
     )
     rows.insert(len(results.peers), _row("mean of the peers", mean))
     return rows
@@ -79,7 +80,8 @@ def _row(name: str, result: PeerResult | VoteResult) -> tuple[str, ...]:
 
 def _mean(values: Iterable[float | None]) -> float | None:
     values = list(values)
-    return fmean(values) if values and None not in values else None
+    known = [value for value in values if value is not None]
+    return fmean(known) if known and len(known) == len(values) else None
 
 
 def percent(fraction: float | None) -> str:

@@ -31,7 +31,7 @@ class Stateful(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-def provider_name(provider: RewardProvider) -> str:
+def provider_name(provider: Callable[..., Any]) -> str:
     """The provider's name in logs: a `name` attribute, a function's own name, or its class name in snake case."""
     name = getattr(provider, "name", None) or getattr(provider, "__name__", None)
     return name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(provider).__name__).lower()
@@ -47,8 +47,8 @@ def blank(group: Group) -> tuple[torch.Tensor, torch.Tensor]:
 # What a reward of one response may ask for, and how it is found in a group.
 _ARGUMENTS: dict[str, Callable[[Group, int, int, int], Any]] = {
     "response": lambda group, p, q, g: group.responses[p][q][g],
-    "target": lambda group, p, q, g: group.targets[p][q][g],
-    "gold": lambda group, p, q, g: group.gold[q],
+    "target": lambda group, p, q, g: group.the_targets[p][q][g],
+    "gold": lambda group, p, q, g: group.the_gold[q],
     "samples": lambda group, p, q, g: [response for _, _, response in group.pooled(q)],
     "prompt": lambda group, p, q, g: group.prompts[q],
     "columns": lambda group, p, q, g: group.columns[q],

@@ -18,7 +18,7 @@ class SelfCertainty:
     """
 
     def __call__(self, group: Group) -> Rewards:
-        return _finite(group, group.scorer.statistics().self_certainty)
+        return _finite(group, group.the_scorer.statistics().self_certainty)
 
 
 class NegativeEntropy:
@@ -29,7 +29,7 @@ class NegativeEntropy:
     """
 
     def __call__(self, group: Group) -> Rewards:
-        return _finite(group, -group.scorer.statistics().entropy)
+        return _finite(group, -group.the_scorer.statistics().entropy)
 
 
 def _finite(group: Group, scores: torch.Tensor) -> Rewards:

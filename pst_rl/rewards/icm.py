@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from accelerate.utils import broadcast_object_list
 
+from pst_rl.aggregation.base import spellings
 from pst_rl.answers import Answer
 from pst_rl.coherence.constraints import AtMostOne
 from pst_rl.coherence.ensemble import Ensemble
@@ -17,7 +18,7 @@ from pst_rl.coherence.problem import Problem
 from pst_rl.coherence.search import SEARCHERS
 from pst_rl.coherence.templates import Template, find_template
 from pst_rl.options import check_choices
-from pst_rl.peers.foreign_text import Guard
+from pst_rl.peers.foreign_text import Guard, one_line
 from pst_rl.peers.prompts import prompt_text
 from pst_rl.records import Group, Rewards
 from pst_rl.rewards.base import blank
@@ -40,7 +41,8 @@ class Candidate:
 class ICMReward:
     """P(true) of an answer, once the answers of all peers to all questions of the batch are labelled coherently.
 
-        items:   candidates="claims":  (question, answer) for every distinct answer; labels False and True
+        items:   candidates="claims":  (question, answer) for every distinct answer, in its most common spelling;
+                                       labels False and True
                  candidates="labels":  the question itself; its label *is* the answer, one of a closed set
         labels:  a search for labels that predict each other in context (ICM, arXiv 2506.10139)
         reward:  p(label = true | item, the labels of all other items), from leave-one-out scores; or 1[label = true]
@@ -109,7 +111,7 @@ class ICMReward:
         problem = Problem(len(prompts), len(self.template.label_words), tuple(AtMostOne(items) for items in rivals))
         found = self._labelling(group, prompts, problem)
         for p, q, g, response in group.cells():
-            candidate = candidates.get((q, response.key))
+            candidate = None if response.key is None else candidates.get((q, response.key))
             if candidate is not None:
                 probability = found.probabilities[candidate.item][candidate.label]
                 true = found.labels[candidate.item] == candidate.label
@@ -127,7 +129,7 @@ class ICMReward:
         for q, prompt in enumerate(group.prompts):
             question = {**group.columns[q], "question": prompt_text(prompt)}
             # In order of the key, so that the order of peers and samples changes nothing.
-            answers = {r.key: r.answer for _, _, r in group.pooled(q) if r.answer is not None}
+            answers = spellings(r for _, _, r in group.pooled(q))
             known = sorted(key for key in answers if self.answers is None or key in self.answers)
             if not known:
                 continue
@@ -138,7 +140,7 @@ class ICMReward:
                 continue
             for key in known:
                 candidates[q, key] = Candidate(len(prompts), 1)
-                claim = self.template.guarded({**question, "claim": key}, ["claim"], guard)
+                claim = self.template.guarded({**question, "claim": one_line(answers[key])}, ["claim"], guard)
                 prompts.append(self.template.render(claim))
             if len(known) > 1:
                 rivals.append(tuple(range(first, len(prompts))))
@@ -148,14 +150,16 @@ class ICMReward:
         """Searches on the first process; the seed is the batch's, so that a resumed run finds the same."""
         seed = group.rng.randrange(2**31)
         found = [None]
-        if group.scorer.engines[0].accelerator.is_main_process:
+        if group.the_scorer.engines[0].accelerator.is_main_process:
             predictor = Ensemble([self._predictor(judge, prompts) for judge in self._judges(group)])
             found = [self.searcher.search(predictor, problem, seed=seed)]
         return broadcast_object_list(found)[0]
 
     def _judges(self, group: Group) -> list[Any]:
-        engines = list(group.scorer.engines)
-        return {"peers": engines, "first_peer": engines[:1]}.get(self.judge, [self.judge])
+        engines = list(group.the_scorer.engines)
+        if self.judge == "peers":
+            return engines
+        return engines[:1] if self.judge == "first_peer" else [self.judge]
 
     def _predictor(self, judge: Any, prompts: list[str]) -> LanguageModelPredictor:
         return LanguageModelPredictor(

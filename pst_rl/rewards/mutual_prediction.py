@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from pst_rl.aggregation.base import break_tie
 from pst_rl.options import check_choices
-from pst_rl.records import Group, Query, Response, Rewards
+from pst_rl.records import Group, Query, Rewards
 from pst_rl.rewards.base import blank
 from pst_rl.scoring.juror import Juror
 
@@ -110,8 +110,8 @@ class MutualPrediction:
             found = [
                 (
                     juror,
-                    self._query(q, stated[q][other.key], stated[q][response.key]),
-                    self._query(q, stated[q][other.key]),
+                    self._query(q, stated[q][other], stated[q][response.key]),
+                    self._query(q, stated[q][other]),
                 )
                 for other in self._partners(group, p, q, g)
                 for juror in self._judges(p, len(group.peers))
@@ -128,7 +128,7 @@ class MutualPrediction:
         logprob = {
             (juror, query): score.logprob
             for juror, queries in wanted.items()
-            for query, score in zip(queries, group.scorer.logprobs(juror, list(queries)), strict=True)
+            for query, score in zip(queries, group.the_scorer.logprobs(juror, list(queries)), strict=True)
         }
         scores = {}
         for cell, asked in terms.items():
@@ -151,14 +151,14 @@ class MutualPrediction:
             stated[key] = self.answer_template.replace("{answer}", text)
         return stated
 
-    def _partners(self, group: Group, peer: int, question: int, chain: int) -> list[Response]:
-        """The parsed samples that this one is to predict."""
+    def _partners(self, group: Group, peer: int, question: int, chain: int) -> list[str]:
+        """The keys of the parsed samples that this one is to predict."""
         paired = {
             "chain": lambda p, g: p != peer and g == chain,
             "others": lambda p, g: p != peer,
             "all": lambda p, g: (p, g) != (peer, chain),
         }[self.samples]
-        return [r for p, g, r in group.pooled(question) if r.key is not None and paired(p, g)]
+        return [r.key for p, g, r in group.pooled(question) if r.key is not None and paired(p, g)]
 
     def _judges(self, peer: int, peers: int) -> list[int | Juror]:
         if isinstance(self.jurors, Juror):

@@ -57,7 +57,7 @@ class SAIE:
         turns = max(len(response.turns) for *_, response in group.cells())
         later = torch.full((*group.shape, turns), float("nan"))
         for p, q, g, response in group.cells():
-            target = group.targets[p][q][g]
+            target = group.the_targets[p][q][g]
             if target is None:
                 abstain[p, q, g] = True
                 continue
@@ -87,7 +87,7 @@ def discussion_metrics(group: Group) -> dict[str, float]:
     samples = repaired = wrong = abandoned = right = 0
     for p, q, g, response in group.cells():
         samples += 1
-        target = group.targets[p][q][g]
+        target = group.the_targets[p][q][g]
         if target is None or not response.turns:
             continue
         ended_right = response.turns[-1].key == target.answer.key

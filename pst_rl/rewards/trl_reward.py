@@ -47,7 +47,7 @@ class TRLReward:
         rows = [q for q in range(questions) for _ in range(chains)]
         columns = {name: [group.columns[q][name] for q in rows] for name in group.columns[0]}
         if self.needs_labels:
-            columns[self.label_column] = [group.gold[q] for q in rows]
+            columns[self.label_column] = [group.the_gold[q] for q in rows]
         prompts = [group.prompts[q] for q in rows]
         for p in range(peers):
             samples = [r for chain in group.responses[p] for r in chain]

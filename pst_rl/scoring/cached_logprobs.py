@@ -38,21 +38,20 @@ def sum_logprobs_from_cache(engine: PeerTrainer, pairs: Sequence[CachedPair | Pa
     must be the one that sampled.
     """
     found: dict[int, float] = {}
-    rounds: dict[tuple[int, int], list[int]] = defaultdict(list)  # (cache, n-th target of its row) -> pairs
+    rounds: dict[tuple[int, int], dict[int, CachedPair]] = defaultdict(dict)  # (cache, n-th target of its row)
     seen: dict[tuple[int, int], int] = defaultdict(int)
-    rest = []
+    rest: dict[int, CachedPair | Pair] = {}
     for i, pair in enumerate(pairs):
         if isinstance(pair, CachedPair) and fits(pair.live, len(pair.target) + 1):
             key = (id(pair.live), pair.row)
-            rounds[id(pair.live), seen[key]].append(i)
+            rounds[id(pair.live), seen[key]][i] = pair
             seen[key] += 1
         else:
-            rest.append(i)
+            rest[i] = pair
     with scoring_mode(engine):
         for chosen in rounds.values():
-            scores = _score(engine, [pairs[i] for i in chosen])
-            found |= zip(chosen, scores, strict=True)
-    plain = [pair if len(pair) == 2 else (pair.context, pair.target) for pair in (pairs[i] for i in rest)]
+            found |= zip(chosen, _score(engine, list(chosen.values())), strict=True)
+    plain = [(p.context, p.target) if isinstance(p, CachedPair) else p for p in rest.values()]
     found |= zip(rest, sum_logprobs(engine, plain, batch_size), strict=True)
     return [found[i] for i in range(len(pairs))]
 
@@ -69,7 +68,7 @@ def _score(engine: PeerTrainer, pairs: list[CachedPair]) -> list[float]:
     rows = torch.tensor([pair.row for pair in pairs], device=device)
     cache = DynamicCache(config=engine.model.config)
     for i, layer in enumerate(live.cache.layers):
-        cache.update(layer.keys[rows], layer.values[rows], i)
+        cache.update(layer.keys[rows], layer.values[rows], i)  # type: ignore[index, union-attr]  # filled by sampling
     width = live.prompt_mask.size(1)
     longest = max(len(pair.target) for pair in pairs)
     known = torch.zeros(len(pairs), cache.get_seq_length(), dtype=torch.long)  # which cached columns a row reads

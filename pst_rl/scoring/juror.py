@@ -79,7 +79,9 @@ class Juror(PromptReader):
             device = device or PartialState().device
         elif tokenizer is None:
             raise ValueError("A juror that is already loaded needs its tokenizer too: Juror(model, tokenizer).")
-        self.model = (model if device is None else model.to(device)).eval().requires_grad_(False)
+        if device is not None:
+            model.to(device)  # type: ignore[arg-type]  # its decorator forgets the types
+        self.model = model.eval().requires_grad_(False)
         if tokenizer.pad_token_id is None:  # padded places are masked, any token will do
             tokenizer.pad_token = tokenizer.eos_token
         super().__init__(tokenizer, base_template, ends=end_ids(self.model, tokenizer))

@@ -13,11 +13,12 @@ from trl.trainer.utils import selective_log_softmax
 
 if TYPE_CHECKING:
     from pst_rl.peers.peer_trainer import PeerTrainer
+    from pst_rl.scoring.juror import Juror
 
 Pair = tuple[Sequence[int], Sequence[int]]  # (context token ids, target token ids)
 
 
-def sum_logprobs(engine: PeerTrainer, pairs: Sequence[Pair], batch_size: int) -> list[float]:
+def sum_logprobs(engine: PeerTrainer | Juror, pairs: Sequence[Pair], batch_size: int) -> list[float]:
     """log p(target | context) in nats, summed over the target's tokens, under `engine`'s current policy.
 
     Temperature is 1 and dropout is off, whatever the sampling settings: TRL's fused log-probabilities are tempered by
@@ -30,7 +31,9 @@ def sum_logprobs(engine: PeerTrainer, pairs: Sequence[Pair], batch_size: int) ->
     return _by_distinct_pair(engine, pairs, batch_size, _sum_of_targets)
 
 
-def token_statistics(engine: PeerTrainer, pairs: Sequence[Pair], batch_size: int) -> list[tuple[float, float, float]]:
+def token_statistics(
+    engine: PeerTrainer | Juror, pairs: Sequence[Pair], batch_size: int
+) -> list[tuple[float, float, float]]:
     """Means over each pair's target tokens, in nats, from the distribution p that predicts each token.
 
     Returns (log p(token), entropy, self-certainty) for each pair:
@@ -43,7 +46,7 @@ def token_statistics(engine: PeerTrainer, pairs: Sequence[Pair], batch_size: int
     return _by_distinct_pair(engine, pairs, batch_size, _means_over_targets)
 
 
-def _by_distinct_pair(engine: PeerTrainer, pairs: Sequence[Pair], batch_size: int, reduce: Callable) -> list:
+def _by_distinct_pair(engine: PeerTrainer | Juror, pairs: Sequence[Pair], batch_size: int, reduce: Callable) -> list:
     """One reduced value per pair, each distinct pair computed once, rows of like length together."""
     keys = sorted(
         {(tuple(context), tuple(target)) for context, target in pairs},
@@ -59,7 +62,7 @@ def _by_distinct_pair(engine: PeerTrainer, pairs: Sequence[Pair], batch_size: in
 
 
 @contextmanager
-def scoring_mode(engine: PeerTrainer):
+def scoring_mode(engine: PeerTrainer | Juror):
     """No gradients, no dropout, no gradient checkpointing."""
     training = engine.model.training
     engine.model.eval()
@@ -70,7 +73,9 @@ def scoring_mode(engine: PeerTrainer):
         engine.model.train(training)
 
 
-def _target_logits(engine: PeerTrainer, chunk: Sequence[Pair]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _target_logits(
+    engine: PeerTrainer | Juror, chunk: Sequence[Pair]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """For each row, right-aligned: the logits that predict its targets (B, K, V), the targets (B, K), their mask."""
     device = engine.accelerator.device
     width = max(len(c) + len(t) for c, t in chunk)

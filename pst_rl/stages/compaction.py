@@ -65,9 +65,10 @@ def compact(
             active = active | credit.active
         groups = active.view(-1, config.num_generations).any(1)
         wanted = groups.repeat_interleave(config.num_generations)
+        assert update.weights is not None  # `make_update` gives them to rows whose advantages TRL computes
         factors = update.weights
     else:
-        wanted, factors = _merge_equal_rows(update)
+        wanted, factors = _merge_equal_rows(update, update.advantages)
     tokens = sum(map(len, update.completion_ids)) if credit is None else credit.tokens
     shares = gather((int(wanted.sum()), tokens))
     multiple = math.lcm(config.num_generations, config.steps_per_generation)
@@ -91,12 +92,12 @@ def compact(
     )
 
 
-def _merge_equal_rows(update: PeerUpdate) -> tuple[torch.Tensor, torch.Tensor]:
+def _merge_equal_rows(update: PeerUpdate, advantages: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Which rows to keep, and advantages in which the first of equal rows carries the sum of them."""
     first: dict[tuple, int] = {}
-    merged = torch.zeros_like(update.advantages)
+    merged = torch.zeros_like(advantages)
     for i, pair in enumerate(zip(update.prompt_ids, update.completion_ids, strict=True)):
-        merged[first.setdefault((tuple(pair[0]), tuple(pair[1])), i)] += update.advantages[i]
+        merged[first.setdefault((tuple(pair[0]), tuple(pair[1])), i)] += advantages[i]
     return merged != 0.0, merged
 
 

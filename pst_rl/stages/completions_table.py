@@ -26,7 +26,7 @@ def completions_table(group: Group, rewards: Mapping[str, Rewards], weights: Wei
 
     rows = []
     for p, q, g, response in group.cells():
-        target = group.targets[p][q][g]
+        target = group.the_targets[p][q][g]
         row = {
             "step": group.step,
             "block": group.block,

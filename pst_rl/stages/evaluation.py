@@ -17,6 +17,7 @@ from pst_rl.stages.rollout import RolloutRequest, roll_out
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from pst_rl.answers.score import Metric
     from pst_rl.peers.peer_trainer import PeerTrainer
 
 
@@ -30,6 +31,7 @@ class EvaluationRequest:
     samples: Samples per peer and question for the pooled vote; 0 for none.
     pooled_questions: How many questions, from the first, are sampled.
     batch_size: Questions generated at a time.
+    metric: How an answer is compared with gold (`pst_rl.answers.is_correct`).
     """
 
     engines: list[PeerTrainer]
@@ -41,6 +43,7 @@ class EvaluationRequest:
     pooled_questions: int
     batch_size: int
     accelerator: Accelerator
+    metric: Metric = "whole"
 
 
 @dataclass(frozen=True)
@@ -92,38 +95,39 @@ def evaluate_peers(request: EvaluationRequest) -> Evaluation:
     correct = None
     if request.gold is not None:
         correct = {
-            name: [is_right(r, g) for r, g in zip(rows, request.gold, strict=True)]
+            name: [is_right(r, g, request.metric) for r, g in zip(rows, request.gold, strict=True)]
             for name, rows in zip(request.names, first, strict=True)
         }
-        correct["vote"] = _vote(greedy, request.gold)
+        correct["vote"] = _vote(greedy, request.gold, request.metric)
         if sampled:
-            correct["pooled_vote"] = _vote(sampled, request.gold[:pooled])
+            correct["pooled_vote"] = _vote(sampled, request.gold[:pooled], request.metric)
     return Evaluation(request.names, first, sampled, correct)
 
 
 @contextmanager
 def evaluating(engines: Collection[PeerTrainer]) -> Iterator[None]:
     """All peers in evaluation mode; afterwards, also after an error, in the mode they were in."""
-    modes = [engine.model.training for engine in engines]
-    for engine in engines:
-        engine.model.eval()
+    models = [engine.model for engine in engines if engine.model is not None]
+    modes = [model.training for model in models]
+    for model in models:
+        model.eval()
     try:
         yield
     finally:
-        for engine, mode in zip(engines, modes, strict=True):
-            engine.model.train(mode)
+        for model, mode in zip(models, modes, strict=True):
+            model.train(mode)
 
 
-def is_right(response: Response, gold: Any) -> bool:
+def is_right(response: Response, gold: Any, metric: Metric = "whole") -> bool:
     """Exact match of one finished, parsed response."""
-    return response.answer is not None and is_correct(response.answer, gold)
+    return response.answer is not None and is_correct(response.answer, gold, metric=metric)
 
 
-def _vote(rows: list[list[tuple[Response, ...]]], gold: Sequence[Any]) -> list[bool]:
+def _vote(rows: list[list[tuple[Response, ...]]], gold: Sequence[Any], metric: Metric) -> list[bool]:
     majority, hits = Majority(), []
     for q, answer in enumerate(gold):
         target = majority.vote([(p, g, r) for p, peer in enumerate(rows) for g, r in enumerate(peer[q])])
-        hits.append(target is not None and is_correct(target.answer, answer))
+        hits.append(target is not None and is_correct(target.answer, answer, metric=metric))
     return hits
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
 
-from pst_rl.answers import is_correct
-from pst_rl.records import Group, Rewards, Weights
+from pst_rl.answers.reading import REASONS
+from pst_rl.records import Group, Response, Rewards, Weights
 
 if TYPE_CHECKING:
     from pst_rl.peers.peer_trainer import PeerTrainer
@@ -26,6 +26,7 @@ def joint_metrics(
       give one constant answer.
     - `peers/unanimous`, `peers/abstained`: share of questions in which all samples agree; without a target.
     - `<peer>/parsed`, `<peer>/finished`: shares of the peer's samples; `<peer>/completions/mean_length` in tokens.
+    - `<peer>/answers/<reason>`: of the peer's parsed answers, those read for this reason (`pst_rl.answers.reading`).
     - `<peer>/reward`: weighted sum of the providers' rewards, mean over samples that some provider scored.
     - `<peer>/reward/<provider>`: mean over samples that were not abstained on, for monitors (weight 0) too.
     - `aggregate/accuracy`, `<peer>/sample_accuracy`: only with labels; nothing trained depends on them.
@@ -36,8 +37,8 @@ def joint_metrics(
         votes = Counter(r.key for _, _, r in group.pooled(q) if r.key is not None)
         tops.append(max(votes.values(), default=0) / (peers * chains))
         distinct.append(len(votes))
-    with_target = [q for q in range(questions) if any(t for p in range(peers) for t in group.targets[p][q])]
-    targets = {(q, t.answer.key) for p in range(peers) for q in with_target for t in group.targets[p][q] if t}
+    with_target = [q for q in range(questions) if any(t for p in range(peers) for t in group.the_targets[p][q])]
+    targets = {(q, t.answer.key) for p in range(peers) for q in with_target for t in group.the_targets[p][q] if t}
     metrics = {
         "peers/agreement": sum(tops) / questions,
         "peers/distinct_answers": sum(distinct) / questions,
@@ -49,12 +50,14 @@ def joint_metrics(
         samples = [r for chain in group.responses[p] for r in chain]
         metrics[f"{name}/parsed"] = sum(r.answer is not None for r in samples) / len(samples)
         metrics[f"{name}/finished"] = sum(r.finished for r in samples) / len(samples)
+        metrics |= {f"{name}/answers/{reason}": share for reason, share in answer_shares(samples).items()}
         for provider, reward in rewards.items():
             scored = reward.values[p][~reward.abstain[p]]
             if scored.numel():
                 metrics[f"{name}/reward/{provider}"] = scored.mean().item()
         total = sum(
-            w * rewards[n].values[p].masked_fill(rewards[n].abstain[p], 0.0) for n, w in reward_weights.items()
+            (w * rewards[n].values[p].masked_fill(rewards[n].abstain[p], 0.0) for n, w in reward_weights.items()),
+            torch.zeros(()),
         )
         scored = ~torch.stack([rewards[n].abstain[p] for n in reward_weights]).all(0)
         if scored.any():
@@ -64,6 +67,17 @@ def joint_metrics(
         metrics.update({f"{provider}/{key}": value for key, value in reward.metrics.items()})
     metrics.update(weights.metrics)
     return metrics | label_metrics(group, gold)
+
+
+def answer_shares(samples: Iterable[Response]) -> dict[str, float]:
+    """Of the answers that were read, the share of each reason to take them; empty where none says why it was."""
+    counts = reason_counts(samples)
+    return {reason: counts[reason] / counts.total() for reason in REASONS} if counts else {}
+
+
+def reason_counts(samples: Iterable[Response]) -> Counter[str]:
+    """How many answers were read for which reason."""
+    return Counter(r.answer.reason for r in samples if r.answer is not None and r.answer.reason is not None)
 
 
 def token_metrics(peers: Mapping[str, PeerTrainer]) -> dict[str, float]:
@@ -87,17 +101,17 @@ def label_metrics(group: Group, gold) -> dict[str, float]:
     answers = [gold[columns["question_id"]] for columns in group.columns]
     metrics = {}
     hits = [
-        is_correct(t.answer, answers[q])
+        group.is_right(t.answer, answers[q])
         for p in range(peers)
         for q in range(questions)
-        for t in group.targets[p][q]
+        for t in group.the_targets[p][q]
         if t and answers[q] is not None
     ]
     if hits:
         metrics["aggregate/accuracy"] = sum(hits) / len(hits)
     for p, name in enumerate(group.peers):
         right = [
-            r.answer is not None and is_correct(r.answer, answers[q])
+            group.is_right(r.answer, answers[q])
             for q in range(questions)
             for r in group.responses[p][q]
             if answers[q] is not None

@@ -97,7 +97,7 @@ class PMIWeights:
     tau: float | None = None
     from_cache: bool = False
     function: WeightFunction = sigmoid_weight
-    scale: RunningScale = field(default_factory=RunningScale, init=False, compare=False, repr=False)
+    scale: RunningScale = field(default_factory=RunningScale, init=False)  # its memory
 
     name: ClassVar[str] = "pmi"
 
@@ -145,7 +145,7 @@ class PMIWeights:
         values = torch.ones_like(pmi)
         metrics: dict[str, float] = {}
         for p, name in enumerate(request.group.peers):
-            targets = [[t is not None for t in chain] for chain in request.group.targets[p]]
+            targets = [[t is not None for t in chain] for chain in request.group.the_targets[p]]
             wanted = request.active[p] & torch.tensor(targets)  # without a target there is nothing to compare with
             finite = torch.isfinite(pmi[p]) & wanted
             scored = pmi[p][finite]
@@ -167,7 +167,7 @@ class PMIWeights:
         peers, questions, chains = request.group.shape
         pmi = torch.full((peers, questions, chains), float("nan"))
         for p, q, g, _ in request.group.cells():
-            target = request.group.targets[p][q][g]
+            target = request.group.the_targets[p][q][g]
             if target is None or not request.active[p, q, g]:
                 continue
             statement = self._statement(request, target)
@@ -198,7 +198,7 @@ class PMIWeights:
             )
             statements = {
                 self._statement(request, target): None
-                for target, active in zip(request.group.targets[p][q], wanted.tolist(), strict=True)
+                for target, active in zip(request.group.the_targets[p][q], wanted.tolist(), strict=True)
                 if active and target is not None
             }
             for scorer in self._scorers(request, p, q) if statements else []:
@@ -289,7 +289,7 @@ def _describe(name: str, group: Group, p: int, pmi, finite, weights) -> dict[str
         [
             [
                 t is not None and r.key == t.answer.key
-                for r, t in zip(group.responses[p][q], group.targets[p][q], strict=True)
+                for r, t in zip(group.responses[p][q], group.the_targets[p][q], strict=True)
             ]
             for q in range(questions)
         ]

@@ -68,7 +68,7 @@ def make_update(request: UpdateRequest, config: PSTConfig) -> PeerUpdate:
         prompt_ids = [[*prompt, *history] for prompt, history in zip(prompt_ids, histories, strict=True)]
         completion_ids = [ids[len(history) :] for ids, history in zip(completion_ids, histories, strict=True)]
     if config.objective != "grpo":
-        targets = local.take(request.group.targets[p])
+        targets = local.take(request.group.the_targets[p])
         usable = [t is not None for t in targets]
         if config.objective == "weighted_sft":
             usable = [u and a is not None for u, a in zip(usable, rollout.answers, strict=True)]
@@ -132,4 +132,5 @@ def target_ids(engine: PeerTrainer, target: Target | None) -> list[int] | None:
     if target is None or not target.text:
         return None
     ids = [*engine.text_ids(target.text), engine.end_of_turn]
-    return ids if len(ids) <= engine.max_completion_length else None
+    longest = engine.max_completion_length
+    return ids if longest is None or len(ids) <= longest else None

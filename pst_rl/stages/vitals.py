@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
+from pst_rl.aggregation.base import spellings
 from pst_rl.records import Group, Rewards
 
 
@@ -23,6 +24,7 @@ class Vitals:
         length: Mean tokens of a sample.
         within, across: How often the peer's answer is that of the one before it, in its own chain and in other chains
             of the same question; both 1 for first speakers, and where there is one chain.
+        spellings: How the peer writes each answer of `shares`, whose keys are for comparing only.
     """
 
     questions: int
@@ -32,6 +34,7 @@ class Vitals:
     length: float
     within: float
     across: float
+    spellings: dict[str, str] = field(default_factory=dict)
 
     @property
     def shuffled_agreement(self) -> float:
@@ -61,6 +64,7 @@ def _of_peer(group: Group, p: int) -> Vitals:
         length=mean(r.length for r in samples),
         within=within,
         across=across,
+        spellings=spellings(samples),
     )
 
 
@@ -100,7 +104,8 @@ def vote_shares(group: Group) -> list[float]:
 
 def mixed_reward(rewards: Mapping[str, Rewards], mix: Mapping[str, float]) -> torch.Tensor:
     """Weighted sum of the rewards of each sample, (P, Q, G); abstentions count as 0."""
-    return sum(weight * rewards[name].values.masked_fill(rewards[name].abstain, 0.0) for name, weight in mix.items())
+    known = (weight * rewards[name].values.masked_fill(rewards[name].abstain, 0.0) for name, weight in mix.items())
+    return sum(known, torch.zeros(()))
 
 
 def payoffs(group: Group, reward: torch.Tensor) -> list[float]:

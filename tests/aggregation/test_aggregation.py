@@ -6,6 +6,7 @@ import torch
 from helpers import answers_of, group, response
 
 from pst_rl.aggregation import LastPeer, LeaveOneOut, Majority, SupervisedGoldTarget, Weighted
+from pst_rl.aggregation.base import spellings
 
 
 def one(aggregator, answers, **fields):
@@ -16,6 +17,13 @@ def one(aggregator, answers, **fields):
 def test_the_most_common_answer_over_all_peers_wins():
     made = Majority()(group([[["1", "2"], ["5", "5"]], [["2", "3"], ["5", None]]]))
     assert answers_of(made) == [[["2", "2"], ["5", "5"]]] * 2
+
+
+def test_an_answer_is_shown_as_most_write_it_then_the_shortest_then_the_first():
+    rows = ["0.50", "1/2", "0.50", None, "2/4", "\\frac{3}{8}", "3/8", "0.375", "north east", "NORTH east"]
+    expected = {"1/2": "0.50", "3/8": "3/8", "north east": "NORTH east"}
+    assert spellings(map(response, rows)) == spellings(map(response, rows[::-1])) == expected
+    assert spellings(map(response, ["2/4", "1/2"])) == {"1/2": "1/2"}
 
 
 def test_votes_are_counted_by_equivalence_not_by_spelling():
@@ -147,12 +155,14 @@ def test_leaving_oneself_out_takes_two():
 def test_each_chain_learns_from_its_own_last_peer():
     made = LastPeer()(group([[["1", "2"]], [["3", None]]]))
     assert answers_of(made) == [[["3", None]]] * 2
-    assert made[0][0][0].text == "#### 3"
+    assert (made[0][0][0].text, made[0][0][0].share) == ("#### 3", 1.0)
 
 
 def test_the_last_peer_is_the_last_of_the_order():
     made = LastPeer()(group([[["1"], ["2"]], [["3"], ["4"]]], order=((0, 1), (1, 0))))
     assert answers_of(made) == [[["3"], ["2"]]] * 2
+    three = group([[["1"]], [["2"]], [["3"]]], order=((1, 0, 2),))
+    assert answers_of(LastPeer()(three)) == [[["3"]]] * 3
 
 
 def test_the_gold_target_is_the_most_common_correct_text():
@@ -160,6 +170,18 @@ def test_the_gold_target_is_the_most_common_correct_text():
     made = SupervisedGoldTarget()(group([[[best, best]], [["5", "9"]]], gold=("5",)))
     assert made[1][0][1].text == best.text
     assert made[1][0][1].share == 0.75
+
+
+def test_a_gold_target_must_be_declared():
+    assert SupervisedGoldTarget.needs_labels
+
+
+def test_the_gold_target_takes_answers_as_the_run_reads_and_compares_them():
+    boxed = response("5", text="\\boxed{7} #### 5")  # read in the style "hash"
+    made = SupervisedGoldTarget()(group([[[boxed, "7, 9"]]], gold=("5",)))
+    assert answers_of(made) == [[["5", "5"]]]
+    made = SupervisedGoldTarget()(group([[[boxed, "7, 9"]]], gold=("7",), answer_metric="first"))
+    assert answers_of(made) == [[["7, 9", "7, 9"]]]
 
 
 def test_the_gold_target_abstains_where_no_sample_is_correct():

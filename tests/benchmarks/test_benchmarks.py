@@ -4,13 +4,14 @@ import pytest
 from helpers import chat
 
 from pst_rl.benchmarks.ask import ask, ask_in_turn
-from pst_rl.benchmarks.benchmark import BENCHMARKS, Benchmark, Scoring
+from pst_rl.benchmarks.benchmark import BENCHMARKS, Benchmark, Scoring, metric_of
 from pst_rl.benchmarks.cache import Cache
 from pst_rl.benchmarks.items import Item, find_benchmark, load_items, with_style
 from pst_rl.benchmarks.model import Completion, Decoding, LanguageModel, model_digest
 from pst_rl.benchmarks.prompts import PromptFile, load_prompt
 from pst_rl.benchmarks.results import GAP_COLUMNS, change_table, compare, gap_table, summarise, table
 from pst_rl.benchmarks.scores import Responses, score
+from pst_rl.data import PRESETS
 from pst_rl.measure.samples import judge
 
 GREEDY, SAMPLED = Decoding(8), Decoding(8, temperature=1.0)
@@ -205,6 +206,14 @@ def test_every_benchmark_has_a_prompt_that_it_can_fill(benchmark):
     assert load_prompt(benchmark.prompt, NEEDS[benchmark.form]).text
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_training_on_a_data_set_scores_as_its_benchmark_does(name):
+    assert (
+        metric_of(name) == metric_of(BENCHMARKS[name].source) == next(iter(BENCHMARKS[name].scorings.values())).metric
+    )
+    assert (metric_of("simuleq"), metric_of("tiny"), metric_of("no_such_file.jsonl")) == ("first", "whole", "whole")
+
+
 @pytest.mark.parametrize(
     ("name", "file", "count"),
     [
@@ -247,6 +256,13 @@ def test_choices_may_be_labelled_or_a_list(tmp_path):
     assert item.gold == "B" and "(A) x\n(B) y" in item.shown
     listed = {"question": "q1?", "choices": ["x", "y"], "answer": 1}
     assert load_items(BENCHMARKS["mmlu"], data=rows_file(tmp_path, listed))[0] == item
+
+
+@pytest.mark.parametrize("answer", [-1, 2, "C", "z"])
+def test_an_answer_that_is_no_choice_is_refused(tmp_path, answer):
+    row = {"question": "q1?", "choices": ["x", "y"], "answer": answer}
+    with pytest.raises(ValueError, match=f"Row 0 of .* has the answer {answer!r}, but the choices A, B"):
+        load_items(BENCHMARKS["mmlu"], data=rows_file(tmp_path, row))
 
 
 def test_every_choice_of_truthfulqa_is_a_claim(tmp_path):

@@ -110,6 +110,25 @@ def test_the_tiny_peers_bring_their_style(parsed, flags, file, styled):
 # Values
 
 
+@pytest.mark.parametrize(
+    ("flags", "file", "metric"),
+    [
+        ([], None, "whole"),
+        (["--dataset", "simuleq"], None, "first"),
+        (["--dataset", "allenai/lila:simuleq"], None, "first"),
+        (["--dataset", "allenai/lila:asdiv"], None, "whole"),
+        (["--dataset", "gsm8k"], None, "whole"),
+        (["--dataset", "data/simuleq.jsonl"], None, "whole"),
+        (["--dataset", "simuleq", "--answer-metric", "set"], None, "set"),
+        ([], "dataset: simuleq", "first"),
+        (["--dataset", "math500"], "dataset: simuleq", "whole"),
+        (["--dataset", "simuleq"], "answer_metric: letter", "letter"),
+    ],
+)
+def test_a_data_set_brings_the_metric_of_its_benchmark(parsed, flags, file, metric):
+    assert parsed(*flags, file=file).config.answer_metric == metric
+
+
 def test_dict_options_are_json(parsed):
     arguments = parsed("--lr-scheduler-kwargs", '{"min_lr": 0.1}', "--chat-template-kwargs", '{"thinking": false}')
     assert arguments.config.lr_scheduler_kwargs == {"min_lr": 0.1}

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 from helpers import chat
 
 from pst_rl.cli import main as cli
@@ -52,6 +53,15 @@ def test_in_a_sequential_run_later_peers_are_shown_with_a_mark_for_the_earlier(p
     said = planned("--context", "sequential")
     first, second, third = said.split("---- ")[1:4]
     assert "what gemma2 says" not in first and "P: [what gemma2 says]" in second and "[what llama says]" in third
+
+
+def test_a_data_set_that_is_scored_in_a_way_of_its_own_says_so(planned, monkeypatch):
+    rows = Dataset.from_list([{"prompt": chat(f"{n}?"), "question": f"{n}?", "answer": "4"} for n in range(64)])
+    monkeypatch.setattr("pst_rl.data.load_questions", lambda source, **options: rows)
+    simuleq = ["--dataset", "simuleq", "--tokens-per-second", "10"]
+    note = "note        simuleq is scored as its benchmark does: --answer-metric first\n"
+    assert note in planned(*simuleq) and "note  " not in planned(*simuleq, "--answer-metric", "whole")
+    assert "note  " not in planned("--tokens-per-second", "10")
 
 
 def test_a_setting_that_the_memory_estimate_does_not_know_is_said_and_the_rest_is_shown(planned):

@@ -343,6 +343,12 @@ def test_gold_answers_leave_recorded_claims_as_they_are():
     assert (a.prompts, a.rows, a.groups, a.problem) == (b.prompts, b.rows, b.groups, b.problem) and a.gold != b.gold
 
 
+def test_gold_of_recorded_answers_is_by_the_metric_asked_for():
+    rows = [{"question": "q", "responses": ["\\boxed{4, 5}", "\\boxed{5, 4}", "\\boxed{4}"], "answer": "4"}]
+    assert claims_from_responses(rows).gold == (0, 0, 1)
+    assert claims_from_responses(rows, metric="first").gold == (1, 0, 1)
+
+
 def test_responses_without_any_answer_are_refused():
     with pytest.raises(ValueError, match="No response of The data has a final answer"):
         claims_from_responses([{"question": "q", "responses": ["no idea"]}])

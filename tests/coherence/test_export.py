@@ -143,6 +143,15 @@ def test_parquet_holds_the_same_rows(claims, tmp_path):
     assert load_dataset("parquet", data_files=str(files["parquet"]), split="train").to_list() == lines
 
 
+def test_values_of_several_types_are_text_in_parquet(tmp_path):
+    big = 12157665459056928803
+    claims = load_claims([{"question": "q", "claim": claim, "n": big} for claim in ("007", 7, 1.5, "null")])
+    files = write_labels(claims, [labelled(0, 1, 1, 0)], tmp_path, ["parquet"])
+    rows = load_dataset("parquet", data_files=str(files["parquet"]), split="train")
+    assert rows["claim"][:] == ["007", "7", "1.5", "null"] and int(rows["n"][0]) == big
+    assert [json.loads(line)["claim"] for line in files["jsonl"].open()] == ["007", 7, 1.5, "null"]
+
+
 def test_a_write_that_fails_leaves_the_old_file(claims, tmp_path, monkeypatch):
     files = write_labels(claims, [labelled(0, 1, 1, 0)], tmp_path, ["jsonl"])
     before = files["jsonl"].read_bytes()

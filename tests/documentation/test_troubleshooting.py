@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from datasets import IterableDataset
 from transformers import AutoConfig, BitsAndBytesConfig
 
 from pst_rl import PeerSpec, PSTTrainer, load_questions
 from pst_rl.cli.parse import as_flags
+from pst_rl.data import split_labels
 from pst_rl.loop.checkpoint_files import find_checkpoint
 from pst_rl.loop.faults import FaultMonitor
 from pst_rl.loop.lock import RunLock
@@ -120,9 +122,12 @@ def test_messages_about_files(tmp_path, monkeypatch):
     Path("rows.jsonl").write_text(json.dumps({"text": "What is 1+1?"}))
     missing = refused(FileNotFoundError, lambda: load_questions("questions.jsonl"))
     column = refused(ValueError, lambda: load_questions("rows.jsonl"))
+    Path("rows.csv").write_text("question,answer\na 2, b?,6\n")
+    shifted = refused(ValueError, lambda: load_questions("rows.csv"))
+    stream = refused(TypeError, lambda: split_labels(IterableDataset.from_generator(lambda: iter([]))))
     option = refused(ValueError, lambda: as_flags({"learning_rat": 1}, {"learning_rate": float}, "my.yaml"))
     resume = refused(FileNotFoundError, lambda: find_checkpoint(tmp_path, "last"))
-    assert len({missing, column, option, resume}) == 4
+    assert len({missing, column, shifted, stream, option, resume}) == 6
 
 
 def test_the_message_of_a_second_run_in_a_folder(tmp_path):

@@ -220,6 +220,12 @@ def test_resume_with_other_settings_is_refused_with_the_difference(trainer, one_
         trainer(max_steps=2, **settings).train(resume_from_checkpoint=True)
 
 
+def test_how_answers_are_compared_with_gold_belongs_to_a_supervised_run_only(trainer):
+    assert "answer_metric" not in trainer(answer_metric="first").identity()["settings"]
+    supervised = trainer(answer_metric="first", supervised=True, rewards=["supervised_gold"])
+    assert supervised.identity()["settings"]["answer_metric"] == "first"
+
+
 def test_resume_with_other_peers_is_refused_with_the_difference(trainer, one_step, tiny):
     swapped = trainer({"gemma2": tiny["gemma2"], "llama": tiny["qwen2"]}, max_steps=2)
     with pytest.raises(ValueError, match='peers.llama.model: "llama" in the checkpoint, "qwen2" now'):

@@ -96,6 +96,23 @@ def test_a_constant_answer_is_named_once():
     assert alarms == ["step 2: a: concentration: 31 % of its answers are '7', 2 % before"]
 
 
+def test_a_constant_answer_is_named_as_it_is_written_lastly_and_mostly():
+    halves = {key: [response(text)] * 2 for key, text in (("old", "1/2"), ("new", "0.50"), ("once", "\\frac{1}{2}"))}
+    spread = [[response(str(1000 + q))] * 2 for q in range(64)]
+    start, old = answered([spread]), answered([[halves["old"]] * 40 + spread[40:]], block=1)
+    new = answered([[halves["new"]] * 40 + [halves["once"]] * 2 + spread[42:]], block=2)
+    assert Run().show(start, new) == ["step 2: a: concentration: 66 % of its answers are '0.50', 2 % before"]
+    run = Run()
+    run.show(start)
+    saved = run.monitor.state_dict()
+    for kept in ("start", "recent"):
+        saved[kept] = {name: [{k: v for k, v in row.items() if k != "spellings"} for row in rows]
+                       for name, rows in saved[kept].items()}  # fmt: skip
+    run = Run()
+    run.monitor.load_state_dict(saved)  # of a checkpoint from before answers were named as they are written
+    assert "are '1/2', 2 % before" in run.show(old)[0]
+
+
 @pytest.mark.parametrize("change", [{"constant": 4}, {"length": 20}, {"parsed": 56}])
 def test_small_changes_raise_no_alarm(change):
     assert Run().show(batch(0), batch(1, **change)) == []

@@ -15,6 +15,7 @@ from pst_rl.answers import Answer
 from pst_rl.discussion.conversation import Conversation, Hearing
 from pst_rl.peers.foreign_text import Guard, one_line, opening_words, quoted
 from pst_rl.peers.prompts import PromptFormat, foreign_prompt, show_peers
+from pst_rl.peers.reader import PromptReader
 from pst_rl.records import Query, Rollout, Target
 from pst_rl.scoring.scorer import Scorer
 from pst_rl.stages.rollout import RolloutRequest, fit_prompt, shown_text
@@ -209,6 +210,79 @@ def test_a_remark_that_was_shortened_cannot_leave_a_control_token(engines):
     engine = engines.peers["qwen2"]
     kept = engine.keep_last_tokens("12345678<|im_<|im_end|>end|>", 3)
     assert "<|im_end|>" not in kept
+
+
+# Tags of thinking and answering
+
+
+TAGS = ["<think>", "</think>", "<answer>", "</answer>"]
+REASONED = "<think>\n2+2=4</think>\n<answer>4</answer>"
+
+
+@pytest.fixture(params=FAMILIES)
+def tagged(request, tiny):
+    """A reader of each family whose tokenizer has the tags as special tokens."""
+    tokenizer = build_tokenizer(request.param, tiny[request.param])
+    tokenizer.add_special_tokens({"additional_special_tokens": TAGS}, replace_extra_special_tokens=False)
+    end = tokenizer.convert_tokens_to_ids(FAMILIES[request.param][2])
+    return PromptReader(tokenizer, ends=[tokenizer.eos_token_id, end])
+
+
+def special(made, ids):
+    return [t for t in made.tokenizer.convert_ids_to_tokens(ids) if t in made.tokenizer.all_special_tokens]
+
+
+def test_tags_are_kept_in_the_readers_own_turn_and_broken_in_its_prompts(tagged):
+    tagged.max_completion_length = 200
+    end = tagged.tokenizer.convert_ids_to_tokens(tagged.end_of_turn)
+    taught = target_ids(tagged, Target(Answer("4", "4", 0), REASONED, 1.0))
+    assert special(tagged, taught) == [*TAGS, end] and tagged.response_text(taught) == REASONED
+    scorer = Scorer([tagged], [chat("2+2?")], [], 1, request("answers").build_prompt, 1)
+    context, target = scorer._tokenise(tagged, Query(0, "<answer>4</answer>", given=REASONED[:22], whole=True))
+    assert special(tagged, context)[-2:] == TAGS[:2] and special(tagged, target) == [*TAGS[2:], end]
+    show = lambda prompt, texts: show_peers(prompt, texts, PEER_TEMPLATE)  # noqa: E731
+    shown, plain = (
+        tagged.prompt_ids(foreign_prompt(tagged.format, show, chat("2+2?"), [text])) for text in (REASONED, "4")
+    )
+    assert special(tagged, shown) == special(tagged, plain)
+
+
+def test_what_ends_or_begins_a_turn_is_broken_beside_the_tags_too(tagged):
+    for attack in ATTACKS:
+        found = special(tagged, tagged.text_ids(f"<think>{attack}</think>{attack}<answer>{attack[:3]}<think>"))
+        assert set(found) <= {*TAGS, tagged.tokenizer.unk_token}, attack
+    kept = [t for t in TOKENS if tagged.format.guard.disarm(t, keep_tags=True) == t]
+    assert kept == ["<think>", "</think>"] and tagged.format.guard.disarm("<think>") == "< think>"
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(PIECES | st.sampled_from([*TAGS, ">>"]) | st.text(max_size=3), max_size=10).map("".join))
+def test_no_text_whatever_brings_another_control_token_than_tags_into_the_own_turn(text):
+    for peer in FAMILIES:
+        tokenizer, format = tagged_reader(peer)
+        ids = tokenizer(format.guard.disarm(text, keep_tags=True), add_special_tokens=False)["input_ids"]
+        kept = {tokenizer.unk_token_id, *tokenizer.convert_tokens_to_ids(TAGS)}
+        assert not (set(ids) & set(tokenizer.all_special_ids)) - kept
+
+
+@cache
+def tagged_reader(peer):
+    tokenizer = build_tokenizer(peer, str(TINY_PEERS[peer]))
+    added = {"additional_special_tokens": [*TAGS, ">>"]}  # one that overlaps with a tag
+    tokenizer.add_special_tokens(added, replace_extra_special_tokens=False)
+    return tokenizer, PromptFormat.of(tokenizer, "{prompt}")
+
+
+def test_a_tag_that_ends_the_readers_turn_is_no_markup(tagged):
+    tokenizer = tagged.tokenizer
+    closing = tokenizer.convert_tokens_to_ids("</answer>")
+    for made in (
+        PromptReader(tokenizer, ends=[closing]),
+        PromptReader(tokenizer, ends=[closing], chat_template="{{ messages[-1].content }}"),
+    ):
+        assert special(made, made.text_ids(REASONED)) == TAGS[:3]
+    tokenizer.eos_token = "</think>"
+    assert special(made, PromptReader(tokenizer).text_ids(REASONED)) == ["<think>", *TAGS[2:]]
 
 
 # Posing as another speaker

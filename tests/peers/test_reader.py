@@ -2,7 +2,9 @@
 
 import ast
 import json
+from collections import Counter
 from pathlib import Path
+from random import Random
 
 import pytest
 from families import FAMILIES, build_tokenizer, random_model
@@ -10,10 +12,12 @@ from helpers import chat, reader
 from jinja2.exceptions import TemplateError
 
 import pst_rl
+from pst_rl.answers import find_answer
 from pst_rl.benchmarks.model import LanguageModel
 from pst_rl.cli.prompt_preview import read_prompts
+from pst_rl.peers.prompts import foreign_prompt, show_peers
 from pst_rl.peers.reader import PromptReader, end_ids, load_tokenizer, plain_ids, start_ids
-from pst_rl.peers.spec import adapter_base
+from pst_rl.peers.spec import PeerSpec, adapter_base
 from pst_rl.scoring.juror import Juror
 
 PROMPTS = [
@@ -101,6 +105,75 @@ def test_the_ends_of_a_response_are_the_models_and_the_tokenizers(tiny):
     assert end_ids(model, tokenizer) == declared and reader(model, tokenizer).end_of_turn == declared[-1]
     model.generation_config.eos_token_id = None
     assert end_ids(model, tokenizer) == [tokenizer.eos_token_id] == [reader(model, tokenizer).end_of_turn]
+
+
+# What a response says
+
+
+TAGS = ["<think>", "</think>", "<answer>", "</answer>"]
+REASONED = "37+5=42</think><answer>42</answer>"
+
+
+def tagged(tiny, peer):
+    """A tokenizer to which the tags of a recipe were added as special tokens, as most recipes do."""
+    tokenizer = build_tokenizer(peer, tiny[peer])
+    tokenizer.add_special_tokens({"additional_special_tokens": TAGS}, replace_extra_special_tokens=False)
+    return tokenizer
+
+
+@pytest.mark.parametrize("peer", FAMILIES)
+def test_special_tokens_in_a_response_stay_and_its_ends_go(tiny, peer):
+    tokenizer = tagged(tiny, peer)
+    model = random_model(peer, tokenizer)
+    made, said = reader(model, tokenizer), plain_ids(tokenizer, [REASONED])[0]
+    assert set(tokenizer.convert_tokens_to_ids(TAGS[1:])) < set(said)
+    framed = [tokenizer.bos_token_id, *said, made.end_of_turn, tokenizer.eos_token_id, tokenizer.pad_token_id]
+    assert made.response_text(framed) == made.response_text(said) == REASONED
+    assert "4242" in tokenizer.decode(framed, skip_special_tokens=True)
+    read = find_answer(made.response_text(framed))
+    assert (read.text, read.reason) == ("42", "tag")
+    measured = LanguageModel(model, tokenizer, "m", "d")._completion([*said, made.end_of_turn])
+    assert measured.text == REASONED and measured.finished
+
+
+@pytest.mark.parametrize("peer", FAMILIES)
+def test_ordinary_responses_are_decoded_as_ever(tiny, peer):
+    tokenizer, draw = load_tokenizer(tiny[peer]), Random(0)
+    made = PromptReader(tokenizer)
+    rows = [draw.choices(range(len(tokenizer)), k=12) for _ in range(300)] + plain_ids(
+        tokenizer, ["1 + 2 , 3 . It 's 4 !", "é 🙂"]
+    )
+    for ids in rows:
+        assert made.response_text(ids) == tokenizer.decode(ids, skip_special_tokens=True)
+        assert made.response_text(ids) == tokenizer.batch_decode([ids], skip_special_tokens=True)[0]
+
+
+def test_a_stop_string_cuts_behind_special_tokens_where_it_stands(trainer, tiny, monkeypatch):
+    tokenizer = tagged(tiny, "llama")
+    model = random_model("llama", tokenizer)
+    (engine,) = trainer(peers={"llama": PeerSpec(model, processing_class=tokenizer)}, stop_strings=["\nQ:"]).engines
+    kept, ids = plain_ids(tokenizer, [REASONED, REASONED + "\nQ: 3+3?"])
+    monkeypatch.setattr(engine, "_complete", lambda prompt_ids: ([list(ids)], [[0.5] * len(ids)], [None]))
+    said = engine.complete(["?"], [[1, 2]])
+    assert (said.texts, said.completion_ids, said.finished) == ([REASONED], [kept], [True])
+    assert len(said.logprobs[0]) == len(kept)
+    at = REASONED.index("<answer>")
+    assert engine.response_text(kept[: engine.prefix_tokens(kept, at)]) == REASONED[:at]
+
+
+@pytest.mark.parametrize("peer", FAMILIES)
+def test_a_special_token_in_a_response_is_broken_before_another_peer_reads_it(tiny, peer):
+    tokenizer, tool = tagged(tiny, peer), "<|tool|>"
+    tokenizer.add_special_tokens({"additional_special_tokens": [tool]}, replace_extra_special_tokens=False)
+    made = PromptReader(tokenizer)
+    said = made.response_text(plain_ids(tokenizer, [f"{REASONED}{tool}7"])[0])
+    assert tool in said and TAGS[1] in said
+    show = lambda prompt, texts: show_peers(prompt, texts, "\nP: {text}")  # noqa: E731
+    shown, harmless = (
+        Counter(made.prompt_ids(foreign_prompt(made.format, show, chat("3+4?"), [text]))) for text in (said, "42")
+    )
+    for token in tokenizer.convert_tokens_to_ids([tool, *TAGS]):
+        assert shown[token] == harmless[token]
 
 
 # Adapters

@@ -6,6 +6,7 @@ import pytest
 from helpers import group, reader
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from pst_rl.peers.foreign_text import Guard
 from pst_rl.rewards import ICMReward
 from pst_rl.scoring.juror import Juror
 from pst_rl.tiny import CLAIM_STYLE, CONCEPT_STYLE, TINY_CONCEPT_MODEL, concept_labels, concept_questions
@@ -48,6 +49,16 @@ def test_both_answers_to_a_question_are_claims_of_which_one_is_true(judge):
     rewards = provider(asked(judge, [[[a] for a in WANTED], [[OTHER[a]] for a in WANTED]]))
     assert rewards.metrics["items"] == 32
     assert (rewards.values.sum(0) <= 1).all(), "rivals are not both true"
+
+
+def test_a_claim_is_an_answer_as_most_peers_write_it_and_no_key():
+    written = ["2x+3", "3 + 2x", "3 + 2x", "2\\sqrt{5}", "\\$1,234.50", "1234.5", "50\\%", "y = 2x+1", "5\n km"]
+    provider = ICMReward(template="{claim}|{question}")
+    claims = lambda answers: provider._items(group([[[a] for a in row] for row in answers]), Guard())[0]  # noqa: E731
+    found = [prompt.partition("|")[0] for prompt in claims([written[:1], *[[text] for text in written[1:]]])]
+    shown = ["3 + 2x", "2\\sqrt{5}", "1234.5", "50\\%", "y = 2x+1", "5  km"]
+    assert sorted(found) == sorted(shown) and not any("~" in claim or "2469/2" in claim for claim in found)
+    assert claims([[text] for text in written]) == claims([[text] for text in reversed(written)])
 
 
 def test_the_same_answers_in_another_order_earn_the_same(judge):

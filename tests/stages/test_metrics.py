@@ -1,14 +1,18 @@
 """The joint metrics as numbers: small groups by hand, each expected value worked out beside it."""
 
 import math
+import pickle
 
 import pytest
 import torch
 from helpers import group, response, targets
 
-from pst_rl.records import Rewards, Weights
+from pst_rl.answers import find_answer
+from pst_rl.answers.reading import REASONS
+from pst_rl.records import Response, Rewards, Rollout, Weights
 from pst_rl.rewards.vote_share import VoteShare
 from pst_rl.stages.evaluation import Evaluation
+from pst_rl.stages.gather import gather_responses
 from pst_rl.stages.metrics import joint_metrics
 
 # Two peers, four questions, two chains each; `None` is a sample without an answer.
@@ -146,6 +150,35 @@ def test_metrics_of_providers_and_weights_are_passed_on():
     own = Rewards(torch.zeros(2, 4, 2), torch.zeros(2, 4, 2, dtype=torch.bool), {"share": 0.25})
     found = measured(rewards={"own": own})
     assert (found["own/share"], found["a/weight/mean"]) == (0.25, 1.5)
+
+
+# How answers were read
+
+
+def read(text):
+    return Response(text, find_answer(text), True, 3)
+
+
+def test_the_reasons_of_parsed_answers_are_shares_of_each_peer():
+    tag, box, number, nothing = map(read, ("<answer>7</answer>", r"\boxed{7}", "So she has 7 left, as 3+4=7.", "Hm."))
+    found = measured([[[tag, box], [number, nothing]], [[box, box], [nothing, nothing]], [[nothing] * 2] * 2])
+    shares = {name: value for name, value in found.items() if "/answers/" in name and value}
+    # a: three parsed, one each; b: two of two; c has none, and so no share.
+    assert shares == {f"a/answers/{r}": 1 / 3 for r in ("tag", "box", "last_number")} | {"b/answers/box": 1.0}
+    assert {name for name in found if "/answers/" in name} == {f"{p}/answers/{r}" for p in "ab" for r in REASONS}
+
+
+def test_answers_that_do_not_say_how_they_were_read_are_in_no_share(found):
+    assert not [name for name in found if "/answers/" in name]
+
+
+def test_the_reason_is_there_after_gathering():
+    texts = ["<answer>7</answer>", "#### 7", "The answer is 7.", "7", "It was 3, then it is 4 and so on."]
+    answers = [find_answer(text) for text in texts]
+    rollout = Rollout(["?"] * 5, [[0]] * 5, [[1]] * 5, None, texts, answers, [True] * 5)
+    (((gathered,),),) = pickle.loads(pickle.dumps([gather_responses([rollout], 5)]))
+    assert [r.answer.reason for r in gathered] == [a.reason for a in answers]
+    assert [a.reason for a in answers] == ["tag", "heading", "phrase", "whole", "last_number"]
 
 
 # Labels

@@ -163,6 +163,7 @@ def test_unweighted_samples_keep_their_advantage_and_have_no_pmi():
     weights = Unweighted()(weight_request(group([[["1", "2"]]])))
     assert weights.values.tolist() == [[[1.0, 1.0]]]
     assert weights.pmi.isnan().all() and weights.metrics == {}
+    assert (Unweighted.name, PMIWeights.name) == ("none", "pmi")
 
 
 # Options
@@ -205,6 +206,8 @@ def test_its_memory_is_the_running_deviation():
     first(weight_request(group([[["1", "1"]]], targets=targets([[["1", "1"]]]))))
     second.load_state_dict(first.state_dict())
     assert second.scale.variance == {"a": 16.0}
+    with pytest.raises(TypeError, match="scale"):
+        PMIWeights(scale=RunningScale())  # no option
 
 
 # Which samples are scored
