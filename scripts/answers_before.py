@@ -77,7 +77,11 @@ def votes(questions: list[list[list[str]]]) -> dict[str, Any]:
 
 def times(rows: list[list[str]]) -> dict[str, list[float]]:
     """Milliseconds of each call on each (response, answer in it, gold), with cold caches."""
-    from pst_rl.answers import canonical, canonical_key, equivalent, find_answer, is_correct
+    from pst_rl.answers import canonical, canonical_key, equivalent, find_answer, is_correct, latex
+
+    caches = [
+        value for module in (canonical, latex) for value in vars(module).values() if hasattr(value, "cache_clear")
+    ]
 
     calls = {
         "find_answer": lambda text, answer, gold: find_answer(text),
@@ -89,7 +93,8 @@ def times(rows: list[list[str]]) -> dict[str, list[float]]:
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for row in rows:
         for name, call in calls.items():
-            canonical._cached_key.cache_clear()
+            for cache in caches:
+                cache.cache_clear()
             started = time.thread_time()
             call(*row)
             taken[name].append(1000 * (time.thread_time() - started))

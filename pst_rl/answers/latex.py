@@ -5,7 +5,9 @@ characters), so untrusted text cannot make it slow.
 """
 
 import re
+from functools import lru_cache
 
+_MAX_CACHED = 400  # characters; one answer is cleaned many times while it is scored
 # Characters that only look different, and invisible ones (NUL, zero width, byte order mark, bidirectional controls).
 _LOOKALIKES = str.maketrans(
     {
@@ -101,6 +103,11 @@ def clean(text: str) -> str:
     >>> clean(r"\left( \dfrac{3}{2}, -13 \right)"), clean("120^\\circ"), clean("**36**.")
     ('( \\frac{3}{2}, -13 )', '120', '36')
     """
+    return _cleaned(text) if len(text) <= _MAX_CACHED else _cleaned.__wrapped__(text)
+
+
+@lru_cache(maxsize=4096)
+def _cleaned(text: str) -> str:
     text = _ESCAPED.sub(r"\1", text).translate(_LOOKALIKES)
     text = _SUPERSCRIPT.sub(lambda match: "^{" + match[0].translate(_SUPERSCRIPTS) + "}", text)
     if r"\\begin" in text:

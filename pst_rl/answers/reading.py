@@ -10,7 +10,7 @@ REASONS: dict[Reason, str] = {
     "box": "in a box",
     "heading": "under a heading that announces the answer, or after ####",
     "phrase": "after a phrase such as 'the answer is'",
-    "whole": "the text is nothing but an answer",
+    "whole": "the text or its last sentence is nothing but an answer",
     "last_number": "the last stand-alone quantity: the response announces no answer",
     "choice": "a letter that a sentence chooses",
 }
