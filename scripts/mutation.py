@@ -44,6 +44,7 @@ TESTS = {  # module -> the tests that answer for it, fast ones first
     "stages/compaction": ("test_compaction", "test_turn_credit"),
     "stages/update": ("test_update", "test_turn_credit", "test_saie"),
     "stages/turn_credit": ("test_turn_credit",),
+    "records": ("test_records", "test_turn_credit"),
     "stages/reward_mix": ("test_reward_mix",),
 }
 HOLDERS = ("pst_rl", *(path.stem for path in (ROOT / "tests").glob("*.py")))  # of names of the module under test

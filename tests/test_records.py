@@ -8,7 +8,7 @@ import torch
 from helpers import group
 
 from pst_rl.answers import Answer
-from pst_rl.records import Group, LocalRows
+from pst_rl.records import Group, LocalRows, PeerUpdate, Query, Response, Rewards, Score, Turn, Weights
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,25 @@ def test_a_group_compares_answers_with_gold_by_the_runs_metric():
     whole, first = group([[["1"]]]), group([[["1"]]], answer_metric="first")
     assert [whole.is_right(answer, "4") for answer in (both, one, None)] == [False, True, False]
     assert [first.is_right(answer, "4") for answer in (both, one, None)] == [True, True, False]
+
+
+def test_a_key_is_that_of_the_answer_and_none_without_one():
+    turn = Turn("really?", "attack", "4", Answer.of("4"), True, 0, 1)
+    assert (turn.key, replace(turn, answer=None).key) == ("4", None)
+    said = Response("4", Answer.of("4"), True, 1)
+    assert (said.key, replace(said, answer=None).key) == ("4", None)
+
+
+def test_a_group_counts_peers_questions_and_chains_and_pools_a_question():
+    made = group([[["1"], ["2"], ["3"]], [["4"], ["5"], ["6"]]])
+    assert made.shape == (2, 3, 1) and group([[["1"]]]).shape == (1, 1, 1)
+    assert [(p, g, r.key) for p, g, r in made.pooled(1)] == [(0, 0, "2"), (1, 0, "5")]
+    assert [(p, q, g, r.key) for p, q, g, r in made.cells()][-1] == (1, 2, 0, "6")
+
+
+def test_what_is_left_out_of_a_record_is_nothing():
+    assert Rewards(torch.zeros(1), torch.zeros(1)).metrics == Weights(torch.ones(1), torch.ones(1)).metrics == {}
+    assert not PeerUpdate([], [], [], None, {}).on_policy
+    assert Score(-6.0, 3).mean == -2.0 and not Query(0, "4").whole
+    first = Group((), (), (), (), (), random.Random())
+    assert (first.step, first.block) == (0, 0)
