@@ -215,6 +215,12 @@ def test_a_test_is_named_after_what_it_tests():
     assert bad == []
 
 
+def test_no_two_test_files_have_one_name():
+    """Without `__init__.py` in their folders pytest takes the second for the first."""
+    names = [file.name for file in sorted(TESTS.rglob("*.py"))]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
+
+
 def test_no_test_imports_another_test():
     files = sorted(TESTS.rglob("*.py"))
     bad = [
