@@ -12,10 +12,10 @@ from accelerate.utils import gather_object
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 if TYPE_CHECKING:
+    from trl import GRPOTrainer
     from trl.generation.vllm_generation import VLLMGeneration
 
     from pst_rl.config import PSTConfig
-    from pst_rl.peers.peer_trainer import PeerTrainer
     from pst_rl.peers.spec import PeerSpec
 
 SERVER = ("vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_group_port")
@@ -129,7 +129,7 @@ def configure(args: PSTConfig, spec: PeerSpec) -> None:
 # ---- the weights ----
 
 
-def forget_weights(engine: PeerTrainer) -> None:
+def forget_weights(engine: GRPOTrainer) -> None:
     """vLLM holds weights of its own, which TRL sends anew only if it believes them to be of another step.
 
     That is not so after a checkpoint was loaded, in a second training, or in an evaluation between two steps; after
@@ -167,7 +167,7 @@ def keep_base_weights(generation: VLLMGeneration) -> None:
 # ---- the answers ----
 
 
-def shares_engine(engine: PeerTrainer) -> bool:
+def shares_engine(engine: GRPOTrainer) -> bool:
     """Whether one engine answers the rows of several processes: all must then call it, with equally many rows."""
     if not getattr(engine, "use_vllm", False) or engine.accelerator.num_processes == 1:
         return False
@@ -175,7 +175,7 @@ def shares_engine(engine: PeerTrainer) -> bool:
     return generation.mode == "server" or generation.tensor_parallel_size > 1
 
 
-def level(engine: PeerTrainer, prompt_ids: list[list[int]]) -> list[list[int]]:
+def level(engine: GRPOTrainer, prompt_ids: list[list[int]]) -> list[list[int]]:
     """The prompts, filled up with prompts of one token to as many as the process with the most of them has.
 
     TRL gathers the prompts of all processes, and hands the answers back in slices of equal length.
