@@ -142,9 +142,8 @@ def keep_base_weights(generation: VLLMGeneration) -> None:
     """Lets no synchronisation of a LoRA peer change its base weights.
 
     TRL merges the adapter into them, sends them, and subtracts it again: W + BA - BA is W up to rounding, once for
-    each synchronisation. In bfloat16 that was a third of |BA| after 200 of them (docs/several-gpus.md), and only the
-    adapter is saved. A copy of the adapted layers' weights is kept meanwhile (none of 4-bit ones, which are replaced
-    as a whole).
+    each synchronisation. In bfloat16 W drifts so, while only the adapter is saved. A copy of the adapted layers'
+    weights is kept meanwhile (none of 4-bit ones, which are replaced as a whole).
     """
     sync = generation.sync_weights
 
