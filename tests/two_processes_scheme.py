@@ -1,18 +1,20 @@
 """Scripted answers, a view and a discussion that say where they come from, and a run of all that under two processes.
 
-Run as a script under `torchrun`, each process writes what it saw: scores and statistics of the scripted answers, and
-the view and the later turns of one training step.
+Run as a script under `torchrun`, each process writes what it saw: scores and statistics of the scripted answers, the
+view and the later turns of one training step, and the rows that an emulated vLLM answers.
 """
 
 import json
 import subprocess
 import sys
 import tempfile
+from copy import copy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from helpers import chat, scripted
+from vllm_server import rows_of_two_processes
 
 from pst_rl import Rewards
 from pst_rl.aggregation import Majority
@@ -161,6 +163,13 @@ def main(folder: Path) -> None:
     seen = answers_of(scorer(trainer.engines, process, trainer.accelerator.num_processes))
     trainer.train()
     seen |= {"view": trainer.aggregator.seen, "remarks": trainer.providers["discusses"].seen}
+
+    def build(specs, **settings):
+        asked = copy(args)  # another configuration would wipe accelerate's state
+        vars(asked).update(settings)
+        return PSTTrainer(specs, asked, Dataset.from_list(rows))
+
+    seen["vllm"] = rows_of_two_processes(build, peers)
     (folder / f"rank{process}.json").write_text(json.dumps(seen))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pst_rl.discussion.base import RolloutContext
 from pst_rl.peers.prompts import Prompt
+from pst_rl.peers.vllm import forget_weights
 from pst_rl.records import Rollout
 from pst_rl.stages.rollout import roll_out
 
@@ -150,19 +151,13 @@ def loaded(engine: PeerTrainer, values: Mapping[str, Tensor]) -> Iterator[None]:
     try:
         for key, parameter in parameters.items():
             parameter.data = values[key].to(parameter)  # another tensor, so that the peer's own is never written to
-        _reload_vllm(engine)
+        forget_weights(engine)
         yield
     finally:
         for key, parameter in parameters.items():
             parameter.data = own[key]
-        _reload_vllm(engine)
+        forget_weights(engine)
 
 
 def _trainable(engine: PeerTrainer) -> dict[str, Parameter]:
     return {name: p for name, p in engine.model.named_parameters() if p.requires_grad}
-
-
-def _reload_vllm(engine: PeerTrainer) -> None:
-    """vLLM holds weights of its own, which TRL loads anew only if it believes them to be of another step."""
-    if engine.use_vllm:
-        engine._last_loaded_step = -1

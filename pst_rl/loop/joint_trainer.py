@@ -24,6 +24,7 @@ from pst_rl.loop.preemption import Preemption
 from pst_rl.loop.repositories import PeerRepositories, check_hub_strategy, repository_arguments
 from pst_rl.peers.peer_trainer import PAPER, PeerTrainer
 from pst_rl.peers.spec import PeerSpec, check_launch
+from pst_rl.peers.vllm import resolve_servers
 
 if TYPE_CHECKING:
     from pst_rl.report import RunResults
@@ -89,6 +90,7 @@ class JointTrainer(JointCheckpoints, PeerRepositories):
     ):
         check_hub_strategy(args)
         check_launch(args)
+        specs = resolve_servers(specs, args)
         if args.ddp_find_unused_parameters is None:
             args.ddp_find_unused_parameters = False  # transformers would search every peer's graph for them
         with RunLock(args.output_dir, active=args.should_save):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pst_rl.data import Gold, split_labels
 from pst_rl.loop.joint_trainer import JointTrainer
+from pst_rl.peers.vllm import forget_weights
 from pst_rl.stages.evaluation import Evaluation, EvaluationRequest, evaluate_peers
 from pst_rl.stages.rollout import RolloutRequest
 
@@ -33,6 +34,8 @@ class PeerEvaluation(JointTrainer):
             pooled_questions: How many questions, from the first, are sampled; default all.
         """
         dataset, gold = self._questions(dataset)
+        for engine in self.engines:
+            forget_weights(engine)
         request = EvaluationRequest(
             engines=self.engines,
             names=tuple(self.peers),

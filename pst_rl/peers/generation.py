@@ -13,6 +13,7 @@ from transformers import DynamicCache, GenerationConfig
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import pad
 
+from pst_rl.peers import vllm
 from pst_rl.peers.shared_prompts import distinct_rows, prefill
 
 if TYPE_CHECKING:
@@ -83,12 +84,8 @@ def greedy_decoding(engine: GRPOTrainer, active: bool) -> Iterator[None]:
     if not active:
         yield
     elif engine.use_vllm:
-        saved = engine.vllm_generation.temperature
-        engine.vllm_generation.temperature = 0.0
-        try:
+        with vllm.greedy(engine.vllm_generation):
             yield
-        finally:
-            engine.vllm_generation.temperature = saved
     else:
         saved = engine.generation_config, engine.generation_kwargs
         greedy = {k: v for k, v in engine.generation_kwargs.items() if k not in SAMPLING} | {"do_sample": False}

@@ -15,6 +15,7 @@ from transformers.trainer_utils import IntervalStrategy
 from trl import GRPOTrainer
 
 from pst_rl.config import PSTConfig
+from pst_rl.peers import vllm
 from pst_rl.peers.generation import LiveCache, greedy_decoding, sample
 from pst_rl.peers.micro_batches import Batch, filled_columns, sort_by_length
 from pst_rl.peers.prompts import NEXT_QUESTION, Prompt, cut_at_stop
@@ -76,6 +77,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
         args.hub_model_id = args.hub_model_id and f"{args.hub_model_id}-{spec.name}"
         args.report_to = []
         args.log_completions = False
+        vllm.configure(args, spec)
         args.eval_strategy, args.load_best_model_at_end = IntervalStrategy.NO, False  # the joint trainer evaluates
         model = spec.model
         if isinstance(model, (str, os.PathLike)):
@@ -92,6 +94,8 @@ class PeerTrainer(GRPOTrainer, PromptReader):
             peft_config=copy.deepcopy(spec.peft_config),
         )
         self.callback_handler.callbacks.clear()  # the joint trainer reports
+        if self.use_vllm:
+            vllm.keep_base_weights(self.vllm_generation)
         self._repair_model()
         PromptReader.__init__(
             self,
@@ -130,9 +134,14 @@ class PeerTrainer(GRPOTrainer, PromptReader):
     # ---- answering ----
 
     def begin_batch(self) -> None:
-        """Forgets the keys, values and token counts of the last generation batch."""
+        """Forgets the keys, values, token counts and vLLM's weights of the last generation batch."""
         self.tokens.clear()
         self.live.clear()
+        vllm.forget_weights(self)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        vllm.forget_weights(self)
 
     def answer(self, prompts: list[Prompt], greedy: bool = False) -> Rollout:
         """Answers each prompt once through TRL's generation back end. Answers are not parsed yet."""
@@ -173,7 +182,8 @@ class PeerTrainer(GRPOTrainer, PromptReader):
         """Completions of all rows, `rows_per_generate` rows at a time; their sampling log-probabilities, if the back
         end returns them; and where their keys and values are, if they are kept.
         """
-        size = self.args.rows_per_generate or len(prompt_ids)
+        count, prompt_ids = len(prompt_ids), vllm.level(self, prompt_ids)
+        size = self.args.rows_per_generate or max(1, len(prompt_ids))
         order = list(range(len(prompt_ids)))
         if size < len(order):
             order.sort(key=lambda row: len(prompt_ids[row]))
@@ -186,15 +196,18 @@ class PeerTrainer(GRPOTrainer, PromptReader):
             for k, row in enumerate(rows):
                 completion_ids[row], cells[row] = ids[k], (live, k)
                 logprobs[row] = None if logps is None else logps[k]
-        self.tokens["generated"] += sum(map(len, completion_ids))
-        return completion_ids, None if logprobs[0] is None else logprobs, cells
+        self.tokens["generated"] += sum(map(len, completion_ids[:count]))
+        return completion_ids[:count], None if None in logprobs else logprobs[:count], cells[:count]
 
     def _sample(self, prompt_ids: list[list[int]]):
         """(completions, sampling log-probabilities or `None`, live cache or `None`)."""
         if self.args.shared_prefill and min(map(len, prompt_ids)) > 1:  # the last token is read with every row
             ids, live = sample(self, prompt_ids)
             return ids, None, live
-        return *self._generate_single_turn(prompt_ids, None, {}, num_generations=1), None
+        ids, logprobs = self._generate_single_turn(prompt_ids, None, {}, num_generations=1)
+        if self.use_vllm:
+            ids, logprobs = vllm.cut_at_end(ids, logprobs, self.eos_token_ids)
+        return ids, logprobs, None
 
     def prefix_tokens(self, ids: list[int], characters: int) -> int:
         """The largest n for which the first n tokens say at most `characters` characters (`response_text`)."""

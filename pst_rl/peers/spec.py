@@ -32,6 +32,9 @@ class PeerSpec:
         trust_remote_code: Off unless asked for here. It runs code from the model's repository.
         processing_class: Tokenizer; loaded with the model if unset.
         model_init_kwargs: Further keyword arguments of `from_pretrained`; they win over the above.
+        use_vllm: `False` for a peer that answers without vLLM in a run with `use_vllm=True`.
+        vllm_server_base_url, vllm_server_host, vllm_server_port, vllm_group_port: This peer's vLLM server, and the
+            port over which it gets its weights; as in `GRPOConfig`. Each peer needs a server of its own.
     """
 
     model: str | PreTrainedModel
@@ -46,6 +49,11 @@ class PeerSpec:
     trust_remote_code: bool = False
     processing_class: Any = None
     model_init_kwargs: dict[str, Any] = field(default_factory=dict)
+    use_vllm: bool | None = None
+    vllm_server_base_url: str | None = None
+    vllm_server_host: str | None = None
+    vllm_server_port: int | None = None
+    vllm_group_port: int | None = None
 
     def init_kwargs(self) -> dict[str, Any]:
         """Keyword arguments for `from_pretrained`. Weights are read from safetensors files, never from pickles."""

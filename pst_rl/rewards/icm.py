@@ -63,14 +63,14 @@ class ICMReward:
             label names are the answers.
         label_names: Replace the template's.
         label_words: For each label the words that are read, the first of which is written.
-        method: The search, by its name in `SEARCHERS`.
+        method: The search, by its name in `SEARCHERS`; not one that fine-tunes, as "folds" does.
         search: Its options. Unset, with `gibbs`: `SEARCH`, the best of several sampled labellings.
         reward: The probability, or the label.
         separator: Text between items in a context.
         batch_size: Rows per forward pass.
 
     Raises:
-        ValueError: An unknown option, method or template.
+        ValueError: An unknown option, method or template; a method that fine-tunes the judge.
     """
 
     name = "icm"
@@ -91,6 +91,12 @@ class ICMReward:
         check_choices(candidates=(candidates, Candidates), reward=(reward, Reward))
         if method not in SEARCHERS:
             raise ValueError(f"Unknown method {method!r}; choose one of {', '.join(SEARCHERS)}.")
+        if SEARCHERS[method].fine_tunes:
+            possible = ", ".join(name for name, kind in SEARCHERS.items() if not kind.fine_tunes)
+            raise ValueError(
+                f"method={method!r} fine-tunes a copy of the judge by a trainer of its own, which cannot run inside a "
+                f"training: choose one of {possible}, or label a fixed data set with `pst-rl label --method {method}`."
+            )
         self.searcher = SEARCHERS[method](**(SEARCH if method == "gibbs" and search is None else search or {}))
         self.template = find_template(template, label_names, label_words)
         self.answers = None

@@ -140,7 +140,7 @@ def _ask(request: EvaluationRequest, questions: int, copies: int, greedy: bool) 
     peers = len(request.engines)
     local: list[tuple[int, list[tuple[Response, ...]]]] = []
     with evaluating(request.engines):
-        for start in range(0, len(mine), size):
+        for start in range(0, -(-questions // world), size):  # as many batches on every process, the last may be empty
             chunk = mine[start : start + size]
             prompts = [request.prompts[q] for q in chunk for _ in range(copies)]
             orders = [tuple(range(peers))] * len(prompts)

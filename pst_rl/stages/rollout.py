@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pst_rl.peers.foreign_text import one_line
 from pst_rl.peers.prompts import Prompt, foreign_prompt
+from pst_rl.peers.vllm import shares_engine
 from pst_rl.records import Rollout
 
 if TYPE_CHECKING:
@@ -72,7 +73,10 @@ def speaking_orders(kind: str, peers: int, questions: int, block: int, seed: int
 
 
 def roll_out(engines: list[PeerTrainer], request: RolloutRequest) -> JointRollout:
-    """Position by position, each peer answers the rows in which it is its turn."""
+    """Position by position, each peer answers the rows in which it is its turn.
+
+    An engine that processes share is called also where this one has no row for it.
+    """
     count = len(request.prompts)
     cells: list[list[Any]] = [[None] * count for _ in engines]
     previous: list[list[str]] = [[] for _ in range(count)]
@@ -80,7 +84,7 @@ def roll_out(engines: list[PeerTrainer], request: RolloutRequest) -> JointRollou
     for position in range(len(engines)):
         for p, engine in enumerate(engines):
             rows = [i for i, order in enumerate(request.orders) if order[position] == p]
-            if not rows:
+            if not rows and not shares_engine(engine):
                 continue
             fitted = [fit_prompt(engine, request, request.prompts[i], previous[i]) for i in rows]
             shortened += sum(f.shortened for f in fitted)
@@ -145,6 +149,8 @@ def fit_prompt(engine: PeerTrainer, request: RolloutRequest, prompt: Prompt, pre
 
 def _join(row: list[tuple[Rollout, int]]) -> Rollout:
     """Collects one peer's cells, which may come from several calls, in row order."""
+    if not row:
+        return Rollout([], [], [], None, [], [], [])
     if len({id(rollout) for rollout, _ in row}) == 1:
         return row[0][0]
     pick = lambda name: [getattr(rollout, name)[k] for rollout, k in row]  # noqa: E731

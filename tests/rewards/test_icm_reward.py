@@ -6,6 +6,7 @@ import pytest
 from helpers import group, reader
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from pst_rl.coherence.search import SEARCHERS
 from pst_rl.peers.foreign_text import Guard
 from pst_rl.rewards import ICMReward
 from pst_rl.scoring.juror import Juror
@@ -102,3 +103,19 @@ def test_a_frozen_judge_and_equal_peers_agree(judge):
 def test_bad_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         ICMReward(**options)
+
+
+@pytest.mark.parametrize("method", SEARCHERS)
+def test_every_method_works_in_a_training_or_is_refused(method, trainer):
+    if SEARCHERS[method].fine_tunes:
+        with pytest.raises(ValueError, match=f"method='{method}' fine-tunes .* choose one of icm") as error:
+            ICMReward(method=method)
+        assert "\n" not in str(error.value)
+        return
+    short = {"steps": 4} if method == "icm" else {"restarts": 1}
+    provider = ICMReward(judge="first_peer", method=method, search=short)
+    run = trainer(
+        reward_providers=[provider], max_steps=1, per_device_train_batch_size=4, num_generations=2, weighting="none"
+    )
+    run.train()
+    assert 0.0 <= run.state.log_history[0]["llama/reward/icm"] <= 1.0

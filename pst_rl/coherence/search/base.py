@@ -44,6 +44,7 @@ class Searcher(ABC):
     """
 
     name: ClassVar[str]
+    fine_tunes: ClassVar[bool] = False  # whether it trains copies of the model
 
     start: Start = "zero_shot"
     initial: int = 8

@@ -41,6 +41,7 @@ class FoldICM(Searcher):
     """
 
     name: ClassVar[str] = "folds"
+    fine_tunes: ClassVar[bool] = True
 
     keep: Literal["best", "last"] = "last"
     folds: int = 4
