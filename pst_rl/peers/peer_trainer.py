@@ -19,6 +19,7 @@ from pst_rl.peers.generation import LiveCache, greedy_decoding, sample
 from pst_rl.peers.micro_batches import Batch, filled_columns, sort_by_length
 from pst_rl.peers.prompts import NEXT_QUESTION, Prompt, cut_at_stop
 from pst_rl.peers.reader import PromptReader
+from pst_rl.peers.recentring import weighted_advantages
 from pst_rl.peers.shared_prompts import completion_logprobs
 from pst_rl.peers.spec import PeerSpec
 from pst_rl.records import PeerUpdate, Rollout
@@ -327,7 +328,12 @@ class PeerTrainer(GRPOTrainer, PromptReader):
         if update.advantages is not None:
             output["advantages"] = update.advantages.to(output["advantages"])
         elif update.weights is not None:
-            output["advantages"] = output["advantages"] * update.weights.to(output["advantages"])
+            recentre = self.args.recentre_weighted is not False
+            output["advantages"], metrics = weighted_advantages(
+                output["advantages"], update, self.num_generations, recentre, self.accelerator
+            )
+            for name, value in metrics.items():
+                self._metrics["train"][name].append(value)
         if update.credit is not None:
             output["advantages"] = update.credit.per_token(output["advantages"], output["completion_ids"].size(1))
         return output
