@@ -15,7 +15,7 @@ from transformers.trainer_utils import IntervalStrategy
 from trl import GRPOTrainer
 
 from pst_rl.config import PSTConfig
-from pst_rl.peers.generation import LiveCache, greedy_decoding, sample
+from pst_rl.peers.generation import LiveCache, greedy_decoding, sample, without_dropout
 from pst_rl.peers.micro_batches import Batch, filled_columns, sort_by_length
 from pst_rl.peers.prompts import NEXT_QUESTION, Prompt, cut_at_stop
 from pst_rl.peers.reader import PromptReader
@@ -69,7 +69,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
         self.update: PeerUpdate | None = None
         self.tokens: Counter[str] = Counter()  # "generated" and "scored" on this process, prompts of scored texts too
         self.live: dict[tuple, tuple[LiveCache, int]] = {}  # (prompt ids, completion ids) -> where its keys are
-        self.keeps_caches = False  # whether sampling leaves its keys and values there
+        self.keeps_caches = False  # whether sampling leaves its keys and values there (`kept_caches`)
         args = copy.copy(args)  # another GRPOConfig would wipe accelerate's global state
         args.model_init_kwargs = None
         args.trust_remote_code = spec.trust_remote_code  # TRL's for the tokenizer
@@ -143,11 +143,14 @@ class PeerTrainer(GRPOTrainer, PromptReader):
     def complete(self, prompts: list[Prompt], prompt_ids: list[list[int]], greedy: bool = False) -> Rollout:
         """Continues token ids: like [`answer`], for contexts that no prompt spells (a conversation so far).
 
+        Dropout is off, whatever samples: the draws are the policy's own, which is what scores and measures them. TRL
+        samples in training mode; its losses stay in it, as they are.
+
         Args:
             prompts: What is recorded as the prompt of each row.
             prompt_ids: The context of each row.
         """
-        with greedy_decoding(self, greedy):
+        with greedy_decoding(self, greedy), without_dropout(self.model):
             completion_ids, logprobs, cells = self._complete(prompt_ids)
         ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
         finished = []

@@ -88,6 +88,7 @@ def test_scores_from_the_cache_are_those_from_token_ids(trainer, tiny, name, row
         "rows_per_generate": rows_per_generate,
     }
     engine = trainer({name: tiny[name]}, **settings).engines[0]
+    engine.keeps_caches = True
     rollout = engine.answer([chat(text) for text in ("12 + 7 = ?", "3 * 4 = ?", "12 + 7 = ?", "128 - 7 = ?")])
     targets = [engine.text_ids(text) for text in ("#### 19", "#### 7", " The answer is 12.")]
     pairs = []
@@ -102,6 +103,7 @@ def test_scores_from_the_cache_are_those_from_token_ids(trainer, tiny, name, row
 def test_cache_beyond_a_sliding_window_is_not_used(trainer, tiny):
     settings = {"shared_prefill": True, "weighting_options": {"from_cache": True}, "max_completion_length": 24}
     engine = trainer({"gemma2": tiny["gemma2"]}, **settings).engines[0]
+    engine.keeps_caches = True
     engine.answer([chat("12 + 7 = ?")])
     live, _ = next(iter(engine.live.values()))
     window = engine.model.config.sliding_window
