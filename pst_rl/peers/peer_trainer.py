@@ -20,9 +20,12 @@ from pst_rl.peers.micro_batches import Batch, filled_columns, sort_by_length
 from pst_rl.peers.prompts import NEXT_QUESTION, Prompt, cut_at_stop
 from pst_rl.peers.reader import PromptReader
 from pst_rl.peers.recentring import weighted_advantages
+from pst_rl.peers.rounding import warning_of_lost_steps
 from pst_rl.peers.shared_prompts import completion_logprobs
 from pst_rl.peers.spec import PeerSpec
 from pst_rl.records import PeerUpdate, Rollout
+
+logger = logging.getLogger(__name__)
 
 PAPER = {
     "title": "Peer-Predictive Self-Training",
@@ -94,6 +97,9 @@ class PeerTrainer(GRPOTrainer, PromptReader):
         )
         self.callback_handler.callbacks.clear()  # the joint trainer reports
         self._repair_model()
+        rate = args.learning_rate if spec.learning_rate is None else spec.learning_rate
+        if "adam" in args.optim and (fault := warning_of_lost_steps(spec.name, self.model.parameters(), rate)):
+            logger.warning(fault)
         PromptReader.__init__(
             self,
             self._tokenizer,
