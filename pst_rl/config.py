@@ -97,6 +97,11 @@ class PSTConfig(GRPOConfig):
         weighting_options (`dict`, *optional*):
             Keyword arguments of the weighting named in `weighting`; those of `"pmi"` are the arguments of
             [`~pst_rl.stages.pmi.PMIWeights`].
+        recentre_weighted (`bool`, *optional*):
+            Whether the mean of a group's weighted advantages is taken off them, so that no weighting pushes a peer
+            away from its own samples, or towards them ([`~pst_rl.peers.recentring.group_means`]). Unset: yes, where
+            weights scale advantages, which is `objective="grpo"`; in the cross-entropy objectives the weight is the
+            whole factor, there is nothing to re-centre, and `True` is refused.
 
         > Parameters that control the update
 
@@ -211,6 +216,9 @@ class PSTConfig(GRPOConfig):
     weighting_options: dict[str, Any] | None = field(
         default=None, metadata={"help": "Keyword arguments of the named weighting (JSON)."}
     )
+    recentre_weighted: bool | None = field(
+        default=None, metadata={"help": "Take the mean off a group's weighted advantages; unset: with objective=grpo."}
+    )
     objective: Literal["grpo", "weighted_sft", "aggregate_sft", "discussion_sft"] = field(
         default="grpo", metadata={"help": "Which completions and advantages reach the loss."}
     )
@@ -317,6 +325,9 @@ class PSTConfig(GRPOConfig):
         """The cross-entropy objectives are TRL's loss at ratio 1, which these settings would break."""
         faults = {
             "temperature must be 1 (the loss would use tempered probabilities)": self.temperature != 1.0,
+            "recentre_weighted=True has no advantages to re-centre (the weight itself is the factor)": bool(
+                self.recentre_weighted
+            ),
             "beta must be 0": self.beta != 0.0,
             "top_entropy_quantile must be 1": self.top_entropy_quantile < 1.0,
             "entropy_coef must be 0": self.entropy_coef != 0.0 or self.use_adaptive_entropy,

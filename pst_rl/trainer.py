@@ -50,7 +50,7 @@ from pst_rl.stages.pmi import WeightFunction
 from pst_rl.stages.rollout import JointRollout, RolloutRequest, roll_out, speaking_orders
 from pst_rl.stages.update import UpdateRequest, make_update
 from pst_rl.stages.vitals import mixed_reward
-from pst_rl.stages.weighting import Weighting, WeightRequest, active_samples
+from pst_rl.stages.weighting import Weighting, WeightRequest, active_samples, kept_caches
 
 
 class PSTTrainer(PeerEvaluation):
@@ -140,8 +140,6 @@ class PSTTrainer(PeerEvaluation):
             callbacks=callbacks,
             optimizers=optimizers,
         )
-        for engine in self.engines:
-            engine.keeps_caches = getattr(self.weighting, "needs_caches", False)
         self._joint_metrics: dict[str, list[float]] = defaultdict(list)
         self.last_group: Group | None = None
         self.collapse = self._collapse_monitor()
@@ -213,7 +211,7 @@ class PSTTrainer(PeerEvaluation):
         orders = speaking_orders(self.args.order, len(self.engines), questions, self.block, self.args.seed)
         request = self.rollout_request([row["prompt"] for row in rows])
         request = replace(request, orders=[orders[q] for q, _ in local.cells])
-        with self.timed("generate"):
+        with self.timed("generate"), kept_caches(self.engines, getattr(self.weighting, "needs_caches", False)):
             joint = roll_out(self.engines, request)
         group, rollouts = self._gather(rows, joint.rollouts, orders), joint.rollouts
         context = RolloutContext(self.engines, request, rows, rollouts, group, local)
@@ -232,17 +230,18 @@ class PSTTrainer(PeerEvaluation):
         self.faults.new_batch(self._reward_faults)
         with self.timed("pmi"):
             weights = self.compute_weights(group, rewards, joint.rollouts)
+        for engine in self.engines:
+            engine.live.clear()  # the policy changes next, and needs the memory
         self._hand_out(group, rewards, weights, rollouts, local)
         self._report(group, rewards, weights, joint)
 
     def _hand_out(
         self, group: Group, rewards: dict[str, Rewards], weights: Weights, rollouts: list[Rollout], local: LocalRows
     ) -> None:
-        """Leaves each peer its update. The policy then changes, and needs the memory of sampling's keys and values."""
+        """Leaves each peer its update."""
         active, mix = self._active(rewards), self._current_mix()
         scored = {name: rewards[name] for name in mix}
         for p, engine in enumerate(self.engines):
-            engine.live.clear()
             engine.reward_weights = torch.tensor(list(mix.values()), dtype=torch.float32)  # TRL mixes by these
             update = make_update(UpdateRequest(engine, p, group, scored, mix, weights, rollouts[p], local), self.args)
             if self.args.skip_zero_advantage:

@@ -29,13 +29,19 @@ from pst_rl.answers import is_correct
 from pst_rl.report import pipe_table
 
 OFF = {"weighting": "none"}
-ON = {"weighting": "pmi"}
+ON = {"weighting": "pmi", "recentre_weighted": False}
 ANSWERED_BY_OTHERS = ON | {"weighting_options": {"scorer": "other_peers", "marginal": "unconditional"}}
 
 # variant: (settings, what becomes of the weights)
 VARIANTS = {
     "off": (OFF, "as they are"),
     "on": (ON, "as they are"),
+    "re-centred": (ON | {"recentre_weighted": True}, "as they are"),
+    "re-centred, aligned more": (
+        ON | {"recentre_weighted": True, "weighting_options": {"direction": "more"}},
+        "as they are",
+    ),
+    "re-centred, scored by others": (ANSWERED_BY_OTHERS | {"recentre_weighted": True}, "as they are"),
     "constant per reward": (ON, "mean by sign"),
     "balanced by sign": (ON, "divide by mean of sign"),
     "inverted": (ON, "inverted"),

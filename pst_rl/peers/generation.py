@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 from transformers import DynamicCache, GenerationConfig
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import pad
@@ -39,8 +40,7 @@ class LiveCache:
 def sample(engine: GRPOTrainer, prompt_ids: Sequence[Sequence[int]]) -> tuple[list[list[int]], LiveCache]:
     """Completions of token ids by `generate`, as TRL samples them, but each distinct prompt is read once.
 
-    The draws are those of TRL up to rounding: the same settings on the same distributions. Dropout is off, so that
-    the keys and values are the policy's own; TRL leaves it on.
+    The draws are those of TRL up to rounding: the same settings on the same distributions.
     """
     pad_id = engine._tokenizer.pad_token_id
     rows = [torch.tensor(ids) for ids in prompt_ids]
@@ -56,8 +56,6 @@ def sample(engine: GRPOTrainer, prompt_ids: Sequence[Sequence[int]]) -> tuple[li
         # Text only before the configuration has parsed it.
         gradient_checkpointing_kwargs=engine.args.gradient_checkpointing_kwargs,  # type: ignore[arg-type]
     ) as model:
-        training = model.training
-        model.eval()
         known = mask[first, :-1]
         positions = (known.cumsum(1) - 1).clamp(min=0)  # as `generate` counts them
         cache = prefill(model, ids[first, :-1], known, position_ids=positions)
@@ -68,7 +66,6 @@ def sample(engine: GRPOTrainer, prompt_ids: Sequence[Sequence[int]]) -> tuple[li
             past_key_values=cache,
             generation_config=settings,
         )
-        model.train(training)
     completions = [until_end(row, engine.eos_token_ids) for row in output.sequences[:, ids.size(1) :].tolist()]
     return completions, LiveCache(output.past_key_values, mask)
 
@@ -76,6 +73,18 @@ def sample(engine: GRPOTrainer, prompt_ids: Sequence[Sequence[int]]) -> tuple[li
 def until_end(ids: list[int], ends: Sequence[int]) -> list[int]:
     """The tokens up to and with the first end-of-sequence token."""
     return next((ids[: i + 1] for i, token in enumerate(ids) if token in ends), ids)
+
+
+@contextmanager
+def without_dropout(model: nn.Module) -> Iterator[None]:
+    """A model in evaluation mode; each of its modules goes back to the mode that it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 @contextmanager

@@ -16,13 +16,17 @@ from trl import GRPOTrainer
 
 from pst_rl.config import PSTConfig
 from pst_rl.peers import vllm
-from pst_rl.peers.generation import LiveCache, greedy_decoding, sample
+from pst_rl.peers.generation import LiveCache, greedy_decoding, sample, without_dropout
 from pst_rl.peers.micro_batches import Batch, filled_columns, sort_by_length
 from pst_rl.peers.prompts import NEXT_QUESTION, Prompt, cut_at_stop
 from pst_rl.peers.reader import PromptReader
+from pst_rl.peers.recentring import weighted_advantages
+from pst_rl.peers.rounding import warning_of_lost_steps
 from pst_rl.peers.shared_prompts import completion_logprobs
 from pst_rl.peers.spec import PeerSpec
 from pst_rl.records import PeerUpdate, Rollout
+
+logger = logging.getLogger(__name__)
 
 PAPER = {
     "title": "Peer-Predictive Self-Training",
@@ -69,7 +73,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
         self.update: PeerUpdate | None = None
         self.tokens: Counter[str] = Counter()  # "generated" and "scored" on this process, prompts of scored texts too
         self.live: dict[tuple, tuple[LiveCache, int]] = {}  # (prompt ids, completion ids) -> where its keys are
-        self.keeps_caches = False  # whether sampling leaves its keys and values there
+        self.keeps_caches = False  # whether sampling leaves its keys and values there (`kept_caches`)
         args = copy.copy(args)  # another GRPOConfig would wipe accelerate's global state
         args.model_init_kwargs = None
         args.trust_remote_code = spec.trust_remote_code  # TRL's for the tokenizer
@@ -97,6 +101,9 @@ class PeerTrainer(GRPOTrainer, PromptReader):
         if self.use_vllm:
             vllm.keep_base_weights(self.vllm_generation)
         self._repair_model()
+        rate = args.learning_rate if spec.learning_rate is None else spec.learning_rate
+        if "adam" in args.optim and (fault := warning_of_lost_steps(spec.name, self.model.parameters(), rate)):
+            logger.warning(fault)
         PromptReader.__init__(
             self,
             self._tokenizer,
@@ -151,11 +158,14 @@ class PeerTrainer(GRPOTrainer, PromptReader):
     def complete(self, prompts: list[Prompt], prompt_ids: list[list[int]], greedy: bool = False) -> Rollout:
         """Continues token ids: like [`answer`], for contexts that no prompt spells (a conversation so far).
 
+        Dropout is off, whatever samples: the draws are the policy's own, which is what scores and measures them. TRL
+        samples in training mode; its losses stay in it, as they are.
+
         Args:
             prompts: What is recorded as the prompt of each row.
             prompt_ids: The context of each row.
         """
-        with greedy_decoding(self, greedy):
+        with greedy_decoding(self, greedy), without_dropout(self.model):
             completion_ids, logprobs, cells = self._complete(prompt_ids)
         ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
         finished = []
@@ -340,7 +350,12 @@ class PeerTrainer(GRPOTrainer, PromptReader):
         if update.advantages is not None:
             output["advantages"] = update.advantages.to(output["advantages"])
         elif update.weights is not None:
-            output["advantages"] = output["advantages"] * update.weights.to(output["advantages"])
+            recentre = self.args.recentre_weighted is not False
+            output["advantages"], metrics = weighted_advantages(
+                output["advantages"], update, self.num_generations, recentre, self.accelerator
+            )
+            for name, value in metrics.items():
+                self._metrics["train"][name].append(value)
         if update.credit is not None:
             output["advantages"] = update.credit.per_token(output["advantages"], output["completion_ids"].size(1))
         return output

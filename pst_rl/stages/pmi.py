@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 
 WeightFunction = Callable[[torch.Tensor], torch.Tensor]
 Judge = Literal["responder", "last_peer", "other_peers"]
-Scored = Literal["answer", "response"]
+Text = Literal["answer", "response"]
 Conditioning = Literal["own_reasoning", "in_prompt"]
 Marginal = Literal["own_samples", "unconditional"]
 Reduction = Literal["sum", "per_token"]
 Direction = Literal["less", "more"]
+Scored = tuple[
+    float, float, int
+]  # log p(text | question, response), log p(text | question) or NaN, tokens of the text
 
 
 def sigmoid_weight(z: torch.Tensor) -> torch.Tensor:
@@ -63,19 +66,30 @@ class PMIWeights:
         PMI = log p(aggregate | question, response) - log p(aggregate | question)         [nats], (P, Q, G)
         w   = 2 sigmoid(-PMI / tau)                                                       stop-gradient, in (0, 2)
 
+    As it is computed, with S the scorers of the responder, c_s(h) = log p_s(aggregate | question, response h) summed
+    over the aggregate's n_s tokens, and H the responder's own samples of the question:
+
+        PMI   = mean over s in S of (c_s - m_s) / n_s            n_s = 1 with reduction="sum"
+        m_s   = log mean over h in H of exp c_s(h)               marginal="own_samples", over the h where c_s is finite
+              = log p_s(aggregate | question)                    marginal="unconditional"
+
+    Each scorer has its own marginal, and lengths divide what is left: the exponential needs whole log-probabilities.
+
     Source: PST (arXiv 2604.13356). Stated: the mutual information between a response and the aggregate scales its
     update. The sigmoid is reported in a reading note on the paper. Our choice: every option, because the paper's
-    abstract states none of them. On the tiny peers no form gained anything (docs/findings.md), so `weighting="none"`
-    is the default.
+    abstract states none of them. The mean that w gives to a group's advantages is taken off again unless
+    `PSTConfig.recentre_weighted` is `False`. On the tiny peers no form gained anything (docs/findings.md), so
+    `weighting="none"` is the default.
 
     Args:
-        scorer: Whose probabilities: the `"responder"`, the `"last_peer"`, or the mean over the `"other_peers"`.
+        scorer: Whose probabilities: the `"responder"`, the `"last_peer"`, or the mean of the PMI over the
+            `"other_peers"`.
         target: What is scored: the aggregate's final `"answer"` or its whole `"response"`.
         conditioning: How the response conditions: `"own_reasoning"` (the target follows the response with its own
             final answer cut off) or `"in_prompt"` (the response is shown in the prompt, as another peer's would be).
         marginal: log p(aggregate | question): `"unconditional"` (one pass per question) or `"own_samples"` (log of the
             mean of the conditional over the peer's own samples; no extra pass).
-        reduction: `"sum"` over the target's tokens, or mean `"per_token"`.
+        reduction: `"sum"` over the target's tokens, or that divided by their number, `"per_token"`.
         direction: A sample of high PMI is updated `"less"` (the paper), or `"more"` (w = 2 sigmoid(PMI / tau), trust
             in samples that lead to the aggregate).
         tau: Temperature in nats. Unset: a running standard deviation of each peer's PMI.
@@ -89,7 +103,7 @@ class PMIWeights:
     """
 
     scorer: Judge = "responder"
-    target: Scored = "answer"
+    target: Text = "answer"
     conditioning: Conditioning = "own_reasoning"
     marginal: Marginal = "own_samples"
     reduction: Reduction = "sum"
@@ -104,7 +118,7 @@ class PMIWeights:
     def __post_init__(self):
         check_choices(
             scorer=(self.scorer, Judge),
-            target=(self.target, Scored),
+            target=(self.target, Text),
             conditioning=(self.conditioning, Conditioning),
             marginal=(self.marginal, Marginal),
             reduction=(self.reduction, Reduction),
@@ -172,17 +186,22 @@ class PMIWeights:
                 continue
             statement = self._statement(request, target)
             first = q * chains
-            scores = rows[first + g][p].get(statement)
-            if scores is None:  # nothing to score: the target is no text at all
+            if statement not in rows[first + g][p]:  # nothing to score: the target is no text at all
                 continue
-            conditional, marginal = scores
-            if self.marginal == "own_samples":
-                marginal = _log_mean_exp([rows[first + h][p][statement][0] for h in range(chains)])
-            pmi[p, q, g] = conditional - marginal
+            pmi[p, q, g] = self._pmi([rows[first + h][p].get(statement, {}) for h in range(chains)], g)
         return pmi
 
-    def _score_peer(self, request: WeightRequest, p: int) -> list[dict[str, tuple[float, float]]]:
-        """For each of this process's rows: (conditional, unconditional) log-probability of each statement it needs.
+    def _pmi(self, scores: list[dict[int, Scored]], g: int) -> float:
+        """PMI of response g in nats, from what each scorer found under each of the question's responses."""
+        values = []
+        for scorer, (conditional, unconditional, tokens) in scores[g].items():
+            own_samples = self.marginal == "own_samples"
+            marginal = _log_mean_exp([found[scorer][0] for found in scores]) if own_samples else unconditional
+            values.append((conditional - marginal) / (tokens if self.reduction == "per_token" else 1))
+        return sum(values) / len(values)
+
+    def _score_peer(self, request: WeightRequest, p: int) -> list[dict[str, dict[int, Scored]]]:
+        """For each of this process's rows and each statement it needs: what its scorers say.
 
         With `own_samples` these are all targets of its question, so that each chain's target can be compared under
         every response; else only its own.
@@ -218,9 +237,9 @@ class PMIWeights:
         rollout = request.rollouts[p]
         return request.engines[p].live.get((tuple(rollout.prompt_ids[row]), tuple(rollout.completion_ids[row])))
 
-    def _run(self, request: WeightRequest, jobs: dict, count: int) -> list[dict[str, tuple[float, float]]]:
-        """Scores the jobs of each scorer in one go; means over several scorers."""
-        found: list[dict[str, list[tuple[float, float]]]] = [{} for _ in range(count)]
+    def _run(self, request: WeightRequest, jobs: dict, count: int) -> list[dict[str, dict[int, Scored]]]:
+        """Scores the jobs of each scorer in one go."""
+        found: list[dict[str, dict[int, Scored]]] = [{} for _ in range(count)]
         for scorer, entries in jobs.items():
             engine, size = request.engines[scorer], request.batch_size
             priors = [prior for *_, prior in entries if prior is not None]
@@ -230,11 +249,9 @@ class PMIWeights:
             else:
                 scores = sum_logprobs(engine, pairs + priors, size)
             for i, (row, statement, pair, _) in enumerate(entries):
-                length = len(pair[-1]) if self.reduction == "per_token" else 1
-                prior = scores[len(entries) + i] / length if priors else float("nan")
-                found[row].setdefault(statement, []).append((scores[i] / length, prior))
-        mean = lambda pairs: tuple(sum(column) / len(pairs) for column in zip(*pairs, strict=True))  # noqa: E731
-        return [{statement: mean(pairs) for statement, pairs in row.items()} for row in found]
+                prior = scores[len(entries) + i] if priors else float("nan")
+                found[row].setdefault(statement, {})[scorer] = (scores[i], prior, len(pair[-1]))
+        return found
 
     def _statement(self, request: WeightRequest, target: Target) -> str:
         """The text whose probability is asked for."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -47,8 +48,9 @@ class Weighting(Protocol):
     """Any callable from a request to weights, equal on every process.
 
     It may have attributes: `name` for logs and cards, `min_peers` (refuses smaller runs), and `needs_caches`: the keys
-    and values that sampling has left stay in `engine.live` until it has been called (needs `shared_prefill`). With
-    `state_dict` and `load_state_dict` its memory is saved in and restored from every checkpoint.
+    and values that sampling the first answers has left stay in `engine.live` until it has been called (needs
+    `shared_prefill`). With `state_dict` and `load_state_dict` its memory is saved in and restored from every
+    checkpoint.
     """
 
     def __call__(self, request: WeightRequest) -> Weights: ...
@@ -62,6 +64,22 @@ class Unweighted:
     def __call__(self, request: WeightRequest) -> Weights:
         ones = torch.ones(request.group.shape)
         return Weights(ones, torch.full_like(ones, float("nan")))
+
+
+@contextmanager
+def kept_caches(engines: list[PeerTrainer], wanted: bool) -> Iterator[None]:
+    """What is sampled meanwhile leaves its keys and values in `engine.live`, if wanted (a weighting's `needs_caches`).
+
+    For the first answers of a generation batch alone, by the very weights that will read them: views, discussions and
+    measurements sample too, some with other weights.
+    """
+    for engine in engines:
+        engine.keeps_caches = wanted
+    try:
+        yield
+    finally:
+        for engine in engines:
+            engine.keeps_caches = False
 
 
 def active_samples(rewards: list[Rewards], reward_weights: list[float], config: PSTConfig) -> torch.Tensor:

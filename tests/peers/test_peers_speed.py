@@ -4,7 +4,9 @@ import pytest
 import torch
 from conftest import weights
 from helpers import chat
+from peft import LoraConfig
 
+from pst_rl.aggregation import CrossView
 from pst_rl.peers.micro_batches import filled_columns, sort_by_length
 from pst_rl.peers.shared_prompts import distinct_rows
 from pst_rl.records import PeerUpdate
@@ -52,7 +54,6 @@ def test_loss_lever_leaves_the_update_the_same(trainer, reference, lever, loss_t
 
 
 def test_reference_model_and_lora_go_through_shared_prompts(trainer):
-    from peft import LoraConfig
 
     settings = {
         "beta": 0.1,
@@ -88,6 +89,7 @@ def test_scores_from_the_cache_are_those_from_token_ids(trainer, tiny, name, row
         "rows_per_generate": rows_per_generate,
     }
     engine = trainer({name: tiny[name]}, **settings).engines[0]
+    engine.keeps_caches = True
     rollout = engine.answer([chat(text) for text in ("12 + 7 = ?", "3 * 4 = ?", "12 + 7 = ?", "128 - 7 = ?")])
     targets = [engine.text_ids(text) for text in ("#### 19", "#### 7", " The answer is 12.")]
     pairs = []
@@ -102,6 +104,7 @@ def test_scores_from_the_cache_are_those_from_token_ids(trainer, tiny, name, row
 def test_cache_beyond_a_sliding_window_is_not_used(trainer, tiny):
     settings = {"shared_prefill": True, "weighting_options": {"from_cache": True}, "max_completion_length": 24}
     engine = trainer({"gemma2": tiny["gemma2"]}, **settings).engines[0]
+    engine.keeps_caches = True
     engine.answer([chat("12 + 7 = ?")])
     live, _ = next(iter(engine.live.values()))
     window = engine.model.config.sliding_window
@@ -119,6 +122,93 @@ def test_pmi_from_the_cache_is_pmi(trainer):
         assert not run.engines[0].live  # the caches do not outlive the update
     assert [len(z) for z in seen[0]] == [len(z) for z in seen[1]] and sum(map(len, seen[0])) > 8
     assert all(torch.allclose(a, b, atol=1e-2) for a, b in zip(*seen, strict=True))
+
+
+def caches_and_pmi(trainer, **settings):
+    """Of each batch, when it is weighed: how many calls of `generate` left their keys and values with a peer, and PMI
+    as it is from them and from token ids."""
+    weighing = PMIWeights(from_cache=True, tau=1.0)
+    found = []
+
+    def weigh(request):
+        calls = [len({id(cache) for cache, _ in engine.live.values()}) for engine in request.engines]
+        from_cache = weighing(request)
+        kept = [dict(engine.live) for engine in request.engines]
+        for engine in request.engines:
+            engine.live.clear()
+        found.append((calls, from_cache.pmi, weighing(request).pmi))
+        for engine, live in zip(request.engines, kept, strict=True):
+            engine.live.update(live)
+        return from_cache
+
+    weigh.needs_caches = True
+    run = trainer(weigh=weigh, shared_prefill=True, learning_rate=1e-3, seed=3, **settings)
+    return run, found
+
+
+def test_only_the_policys_own_first_answers_leave_their_keys(trainer):
+    # A slow copy of each peer answers the same prompts, often with the same texts: its keys are not the peer's.
+    run, found = caches_and_pmi(trainer, max_steps=4, aggregator=CrossView(view="ema", decay=1.0))
+    run.train()
+    assert [calls for calls, _, _ in found] == [[1, 1]] * 4
+    for _, from_cache, from_ids in found:
+        assert torch.allclose(from_cache, from_ids, atol=1e-3, equal_nan=True)
+    assert sum(pmi.isfinite().sum() for _, pmi, _ in found) > 20
+
+
+def test_keys_go_as_soon_as_the_weights_are_known(trainer, monkeypatch):
+    run, found = caches_and_pmi(trainer, max_steps=1)
+    hand_out, left = run._hand_out, []
+    monkeypatch.setattr(
+        run, "_hand_out", lambda *stages: left.extend(len(e.live) for e in run.engines) or hand_out(*stages)
+    )
+    run.train()
+    assert found and left == [0, 0]
+
+
+def test_measuring_and_probes_leave_no_keys(trainer, questions):
+    run, _ = caches_and_pmi(trainer, max_steps=1, collapse_probe=4, eval_data=questions(4))
+    run.measure(samples=2)
+    assert [len(engine.live) for engine in run.engines] == [0, 0]
+    run.train()
+    run.measure(samples=2)
+    assert [len(engine.live) for engine in run.engines] == [0, 0]
+
+
+# ---- dropout -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shared_prefill", [False, True])
+@pytest.mark.parametrize("greedy", [False, True])
+def test_dropout_is_off_when_a_peer_answers(trainer, tiny, shared_prefill, greedy):
+    lora = LoraConfig(
+        r=4, target_modules="all-linear", lora_dropout=0.5, init_lora_weights=False, task_type="CAUSAL_LM"
+    )
+    engine = trainer({"llama": tiny["llama"]}, peft=lora, shared_prefill=shared_prefill).engines[0]
+    prompts = [chat(text) for text in ("12 + 7 = ?", "3 * 4 = ?", "12 + 7 = ?", "128 - 7 = ?")]
+    dropout = [module for module in engine.model.modules() if isinstance(module, torch.nn.Dropout) and module.p > 0]
+    engine.model.train()
+    engine.model.base_model.model.model.embed_tokens.eval()  # a module with a mode of its own keeps it
+    modes = [module.training for module in engine.model.modules()]
+    torch.manual_seed(0)
+    sampled = engine.answer(prompts, greedy)
+    turns = engine.complete(prompts, [engine.prompt_ids(prompt) for prompt in prompts], greedy)
+    assert dropout and [module.training for module in engine.model.modules()] == modes
+    for module in dropout:
+        module.p = 0.0
+    torch.manual_seed(0)
+    assert engine.answer(prompts, greedy).completion_ids == sampled.completion_ids
+    again = engine.complete(prompts, [engine.prompt_ids(prompt) for prompt in prompts], greedy)
+    assert again.completion_ids == turns.completion_ids
+
+
+def test_modes_come_back_after_an_error(trainer, tiny, monkeypatch):
+    engine = trainer({"llama": tiny["llama"]}).engines[0]
+    engine.model.train()
+    monkeypatch.setattr(engine, "_sample", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        engine.answer([chat("12 + 7 = ?")])
+    assert all(module.training for module in engine.model.modules())
 
 
 # ---- micro-batches -------------------------------------------------------------------------------------------------

@@ -264,13 +264,15 @@ SWITCHES = [
     {"marginal": "unconditional", "conditioning": "in_prompt"},
     {"conditioning": "in_prompt", "target": "response"},
     {"scorer": "last_peer"},
-    {"scorer": "other_peers", "marginal": "unconditional"},
+    {"scorer": "other_peers"},
+    {"scorer": "other_peers", "reduction": "per_token"},
+    {"scorer": "other_peers", "marginal": "unconditional", "reduction": "per_token"},
     {"scorer": "other_peers", "conditioning": "in_prompt", "reduction": "per_token"},
 ]
 
 
 def scored_by_hand(weights, engine, p, row, conditional):
-    """log p(target | question, response) or log p(target | question) under one peer."""
+    """log p(target | question, response) or log p(target | question) under one peer, and the target's tokens."""
     question, answer = QUESTIONS[row // 2], TARGETS[p][row // 2][0]
     in_prompt = weights.conditioning == "in_prompt"
     target = f" #### {answer}" if weights.target == "response" or not in_prompt else f"#### {answer}"
@@ -279,18 +281,22 @@ def scored_by_hand(weights, engine, p, row, conditional):
     if conditional and not in_prompt:
         context += engine.text_ids(REASONING[p][row])
     tokens = logprobs_by_hand(engine.model, context, engine.text_ids(target))
-    return sum(tokens) / (len(tokens) if weights.reduction == "per_token" else 1)
+    return sum(tokens), len(tokens)
 
 
 def pmi_by_hand(weights, engines, p, row):
+    """Each scorer's PMI with its own marginal, then the mean over scorers."""
     scorers = {"responder": [p], "last_peer": [2], "other_peers": [j for j in range(3) if j != p]}[weights.scorer]
-    mean = lambda row, conditional: (
-        sum(scored_by_hand(weights, engines[s], p, row, conditional) for s in scorers) / len(scorers)
-    )
-    if weights.marginal == "unconditional":
-        return mean(row, True) - mean(row, False)
-    chains = [mean(other, True) for other in (row // 2 * 2, row // 2 * 2 + 1)]
-    return mean(row, True) - math.log(sum(math.exp(c) for c in chains) / 2)
+    values = []
+    for engine in (engines[s] for s in scorers):
+        given, tokens = scored_by_hand(weights, engine, p, row, True)
+        if weights.marginal == "unconditional":
+            alone, _ = scored_by_hand(weights, engine, p, row, False)
+        else:
+            chains = [scored_by_hand(weights, engine, p, row // 2 * 2 + g, True)[0] for g in range(2)]
+            alone = math.log(sum(math.exp(c) for c in chains) / 2)
+        values.append((given - alone) / (tokens if weights.reduction == "per_token" else 1))
+    return sum(values) / len(values)
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=lambda s: "-".join(s.values()) or "default")
@@ -359,6 +365,7 @@ def test_pmi_from_the_samplings_cache_is_that_from_token_ids(trainer, tiny, monk
     options = switches | {"from_cache": True}
     joint = trainer({"llama": tiny["llama"]}, shared_prefill=True, weighting_options=options)
     engine, pairs, score = joint.engines[0], [], module.sum_logprobs_from_cache
+    engine.keeps_caches = True
     monkeypatch.setattr(
         module, "sum_logprobs_from_cache", lambda engine, new, size: pairs.extend(new) or score(engine, new, size)
     )
@@ -434,6 +441,32 @@ def test_the_marginal_is_a_mean_over_the_responses_that_have_a_probability():
     nan = float("nan")
     assert _log_mean_exp([math.log(0.2), nan, math.log(0.4)]) == pytest.approx(math.log(0.3))
     assert math.isnan(_log_mean_exp([nan, -math.inf]))
+
+
+@pytest.mark.parametrize(
+    ("options", "pmi"),
+    [
+        # sums -2 and -6 over 4 tokens: log of the mean probability is log((e^-2 + e^-6) / 2), and only then / 4
+        ({"reduction": "sum"}, (math.log(2) - math.log1p(math.exp(-4)))),
+        ({"reduction": "per_token"}, (math.log(2) - math.log1p(math.exp(-4))) / 4),
+        ({"reduction": "sum", "marginal": "unconditional"}, -2.0 + 5.0),
+        ({"reduction": "per_token", "marginal": "unconditional"}, (-2.0 + 5.0) / 4),
+    ],
+)
+def test_lengths_divide_after_the_mean_over_samples(options, pmi):
+    scores = [{0: (-2.0, -5.0, 4)}, {0: (-6.0, -5.0, 4)}]
+    assert PMIWeights(**options)._pmi(scores, 0) == pytest.approx(pmi)
+
+
+@pytest.mark.parametrize(("reduction", "lengths"), [("sum", (1, 1)), ("per_token", (2, 5))])
+def test_each_scorer_has_its_own_marginal(reduction, lengths):
+    # p = .1 and .3 under the first scorer, .8 and .4 under the second: marginals .2 and .6
+    probabilities = [{1: 0.1, 2: 0.8}, {1: 0.3, 2: 0.4}]
+    scores = [{s: (math.log(p), math.nan, lengths[s - 1]) for s, p in row.items()} for row in probabilities]
+    weighting = PMIWeights(scorer="other_peers", reduction=reduction)
+    for g, (first, second) in enumerate([(0.1 / 0.2, 0.8 / 0.6), (0.3 / 0.2, 0.4 / 0.6)]):
+        by_hand = (math.log(first) / lengths[0] + math.log(second) / lengths[1]) / 2
+        assert weighting._pmi(scores, g) == pytest.approx(by_hand, abs=1e-6)
 
 
 def test_a_process_scores_its_own_rows_where_the_complete_batch_expects_them(scene, monkeypatch):
