@@ -141,7 +141,7 @@ class PSTTrainer(PeerEvaluation):
             optimizers=optimizers,
         )
         for engine in self.engines:
-            engine.keeps_caches = getattr(self.weighting, "needs_caches", False)
+            engine.keep_caches(getattr(self.weighting, "needs_caches", False))
         self._joint_metrics: dict[str, list[float]] = defaultdict(list)
         self.last_group: Group | None = None
         self.collapse = self._collapse_monitor()

@@ -15,8 +15,10 @@ from transformers.trainer_utils import IntervalStrategy
 from trl import GRPOTrainer
 
 from pst_rl.config import PSTConfig
+from pst_rl.peers.findings import SelfTest
 from pst_rl.peers.generation import LiveCache, greedy_decoding, sample
 from pst_rl.peers.micro_batches import Batch, filled_columns, sort_by_length
+from pst_rl.peers.positions import reading_window
 from pst_rl.peers.prompts import NEXT_QUESTION, Prompt, cut_at_stop
 from pst_rl.peers.reader import PromptReader
 from pst_rl.peers.shared_prompts import completion_logprobs
@@ -31,6 +33,8 @@ PAPER = {
     "    author = {Feng and Zhang and Nie and Kakade and Chen},\n    year = 2026,\n"
     "    eprint = {arXiv:2604.13356},\n}",
 }
+
+logger = logging.getLogger(__name__)
 
 
 class _Abstentions(logging.Filter):
@@ -66,6 +70,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
         assert spec.name is not None  # `resolve_peers` has named it
         self.spec = spec
         self.update: PeerUpdate | None = None
+        self.self_test = SelfTest()  # `pst_rl.peers.self_test` fills it
         self.tokens: Counter[str] = Counter()  # "generated" and "scored" on this process, prompts of scored texts too
         self.live: dict[tuple, tuple[LiveCache, int]] = {}  # (prompt ids, completion ids) -> where its keys are
         self.keeps_caches = False  # whether sampling leaves its keys and values there
@@ -134,6 +139,13 @@ class PeerTrainer(GRPOTrainer, PromptReader):
         self.tokens.clear()
         self.live.clear()
 
+    def keep_caches(self, wanted: bool) -> None:
+        """Sampling leaves its keys and values from now on, if wanted, and if they are those of this architecture."""
+        self.keeps_caches = wanted and self.args.shared_prefill and "from_cache" not in self.self_test.aside
+        if wanted and not self.keeps_caches and self.accelerator.is_main_process:
+            why = self.self_test.aside.get("from_cache", "its prompts are not shared")
+            logger.warning("Peer %r: from_cache steps aside (%s): it is scored from token ids.", self.spec.name, why)
+
     def answer(self, prompts: list[Prompt], greedy: bool = False) -> Rollout:
         """Answers each prompt once through TRL's generation back end. Answers are not parsed yet."""
         return self.complete(prompts, [self.prompt_ids(prompt) for prompt in prompts], greedy)
@@ -165,7 +177,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
                     logprobs[row] = logprobs[row][:kept]
                 texts[row], finished[row] = text[:at], True
         if self.keeps_caches and not greedy:
-            for row, cell in enumerate(cells):
+            for row, cell in ((row, cell) for row, cell in enumerate(cells) if cell[0] is not None):
                 self.live[tuple(prompt_ids[row]), tuple(completion_ids[row])] = cell
         return Rollout(prompts, prompt_ids, completion_ids, logprobs, texts, [None] * len(texts), finished)
 
@@ -233,8 +245,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
     @property
     def prompt_room(self) -> int:
         """Tokens a prompt may have so that the completion still fits the model's window."""
-        window = self.model.config.get_text_config().max_position_embeddings
-        return window - self.max_completion_length
+        return reading_window(self.model.config) - self.max_completion_length
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Length of a prompt in tokens; short prompts are bounded by their bytes instead of being tokenised twice."""
