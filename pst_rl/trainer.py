@@ -140,6 +140,8 @@ class PSTTrainer(PeerEvaluation):
             callbacks=callbacks,
             optimizers=optimizers,
         )
+        for engine in self.engines:
+            engine.note_caches(getattr(self.weighting, "needs_caches", False))
         self._joint_metrics: dict[str, list[float]] = defaultdict(list)
         self.last_group: Group | None = None
         self.collapse = self._collapse_monitor()

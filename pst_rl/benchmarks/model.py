@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, G
 
 from pst_rl.answers.tags import TAG
 from pst_rl.files import files_digest
+from pst_rl.peers.positions import reading_window
 from pst_rl.peers.prompts import NEXT_QUESTION, Prompt, cut_at_stop, foreign_prompt, show_peers
 from pst_rl.peers.reader import PromptReader, end_ids, load_tokenizer
 from pst_rl.peers.spec import adapter_base
@@ -83,8 +84,8 @@ class LanguageModel(PromptReader):
 
     @property
     def window(self) -> int:
-        """How many tokens the model reads, prompt and response together."""
-        return self.model.config.get_text_config().max_position_embeddings
+        """How many tokens the model reads, prompt and response together; `sys.maxsize` where there is no limit."""
+        return reading_window(self.model.config)
 
     def fit(self, shown: str, previous: Sequence[str], peer_template: str, room: int) -> list[int]:
         """Tokens of `asked`, at most `room`: the oldest responses are shortened from their beginning.

@@ -19,6 +19,7 @@ from pst_rl.benchmarks.prompts import PromptFile
 from pst_rl.coherence.label_words import LabelWords
 from pst_rl.coherence.templates import Spare
 from pst_rl.peers.foreign_text import quoted
+from pst_rl.peers.positions import reading_window
 from pst_rl.peers.prompts import Prompt, foreign_prompt, prompt_text
 from pst_rl.peers.reader import PromptReader, load_tokenizer
 
@@ -178,7 +179,7 @@ class RewardModel(PromptReader):
             [self._text(case) for case in cases],
             padding=True,
             truncation=True,
-            max_length=self.model.config.get_text_config().max_position_embeddings,
+            max_length=reading_window(self.model.config),
             add_special_tokens=not self.format.chat,
             return_tensors="pt",
         )

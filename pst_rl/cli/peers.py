@@ -154,7 +154,7 @@ def facts_rows(peer: PeerFacts) -> dict[str, str]:
         "architecture": peer.shape.architecture,
         "parameters": f"{peer.shape.parameters:,}",
         "vocabulary": f"{peer.shape.vocabulary:,}",
-        "context": f"{peer.shape.context:,}",
+        "context": f"{peer.shape.context:,}" if peer.shape.context < sys.maxsize else "no limit",
         "chat template": "yes" if peer.chat_template else "no",
         "tokenizer": peer.tokenizer,
         "special tokens": tokens or "none",

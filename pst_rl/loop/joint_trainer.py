@@ -23,6 +23,7 @@ from pst_rl.loop.lock import RunLock
 from pst_rl.loop.preemption import Preemption
 from pst_rl.loop.repositories import PeerRepositories, check_hub_strategy, repository_arguments
 from pst_rl.peers.peer_trainer import PAPER, PeerTrainer
+from pst_rl.peers.self_test import self_test
 from pst_rl.peers.spec import PeerSpec, check_launch
 from pst_rl.peers.vllm import resolve_servers
 
@@ -105,6 +106,7 @@ class JointTrainer(JointCheckpoints, PeerRepositories):
         for name, spec in specs.items():
             set_seed(args.seed)  # each peer's LoRA starts from the same seed, whoever its neighbours are
             self.peers[name] = PeerTrainer(spec, peer_args, reward_names, train_dataset)
+            self_test(self.peers[name])
         self.engines = list(self.peers.values())
         super().__init__(
             model=Peers({name: peer.model for name, peer in self.peers.items()}),

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
+from pst_rl.peers.positions import reading_window
 from pst_rl.peers.spec import adapter_base
 
 
@@ -38,7 +39,8 @@ class ModelShape:
         architecture, model_type: As in `config.json`.
         tensors: Elements of each parameter tensor; a tied one counts once.
         linears: The linear layers of the blocks: what NF4 quantizes and `all-linear` LoRA adapts. Not the output head.
-        hidden, vocabulary, context: Width of the residual stream, rows of the output head, positions.
+        hidden, vocabulary: Width of the residual stream, rows of the output head.
+        context: `reading_window`.
         heads, key_value_heads, head_dim: Of the attention.
         windows: For each layer the sliding window in tokens, or `None` for full attention.
         norms: Normalisation layers in a block.
@@ -84,6 +86,7 @@ class ModelShape:
         text = built.config.get_text_config()
         head = built.get_output_embeddings()
         layers = text.num_hidden_layers
+        heads = getattr(text, "num_attention_heads", 0)  # none in a purely recurrent model
         kinds = getattr(text, "layer_types", None) or ["full_attention"] * layers
         norms = sum("Norm" in type(module).__name__ for module in built.modules())
         return cls(
@@ -94,10 +97,10 @@ class ModelShape:
             linears=tuple(_linears(built, head)),
             hidden=text.hidden_size,
             vocabulary=head.weight.shape[0],
-            context=text.max_position_embeddings,
-            heads=text.num_attention_heads,
-            key_value_heads=getattr(text, "num_key_value_heads", None) or text.num_attention_heads,
-            head_dim=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
+            context=reading_window(text),
+            heads=heads,
+            key_value_heads=getattr(text, "num_key_value_heads", None) or heads,
+            head_dim=getattr(text, "head_dim", None) or text.hidden_size // max(heads, 1),
             windows=tuple(text.sliding_window if kind == "sliding_attention" else None for kind in kinds),
             norms=norms // layers,
             eager=built.config._attn_implementation == "eager",

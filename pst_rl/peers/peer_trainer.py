@@ -16,8 +16,10 @@ from trl import GRPOTrainer
 
 from pst_rl.config import PSTConfig
 from pst_rl.peers import vllm
+from pst_rl.peers.findings import SelfTest
 from pst_rl.peers.generation import LiveCache, greedy_decoding, sample, without_dropout
 from pst_rl.peers.micro_batches import Batch, filled_columns, sort_by_length
+from pst_rl.peers.positions import reading_window
 from pst_rl.peers.prompts import NEXT_QUESTION, Prompt, cut_at_stop
 from pst_rl.peers.reader import PromptReader
 from pst_rl.peers.recentring import weighted_advantages
@@ -36,6 +38,8 @@ PAPER = {
     "    author = {Feng and Zhang and Nie and Kakade and Chen},\n    year = 2026,\n"
     "    eprint = {arXiv:2604.13356},\n}",
 }
+
+logger = logging.getLogger(__name__)
 
 
 class _Abstentions(logging.Filter):
@@ -71,6 +75,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
         assert spec.name is not None  # `resolve_peers` has named it
         self.spec = spec
         self.update: PeerUpdate | None = None
+        self.self_test = SelfTest()  # `pst_rl.peers.self_test` fills it
         self.tokens: Counter[str] = Counter()  # "generated" and "scored" on this process, prompts of scored texts too
         self.live: dict[tuple, tuple[LiveCache, int]] = {}  # (prompt ids, completion ids) -> where its keys are
         self.keeps_caches = False  # whether sampling leaves its keys and values there (`kept_caches`)
@@ -150,6 +155,17 @@ class PeerTrainer(GRPOTrainer, PromptReader):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         vllm.forget_weights(self)
 
+    @property
+    def can_keep_caches(self) -> bool:
+        """Whether sampling can leave its keys and values: it shares prompts, and those of this architecture can be."""
+        return self.args.shared_prefill and "from_cache" not in self.self_test.aside
+
+    def note_caches(self, wanted: bool) -> None:
+        """Says, if a weighting wants keys and values that sampling cannot leave, that it is scored without them."""
+        if wanted and not self.can_keep_caches and self.accelerator.is_main_process:
+            why = self.self_test.aside.get("from_cache", "its prompts are not shared")
+            logger.warning("Peer %r: from_cache steps aside (%s): it is scored from token ids.", self.spec.name, why)
+
     def answer(self, prompts: list[Prompt], greedy: bool = False) -> Rollout:
         """Answers each prompt once through TRL's generation back end. Answers are not parsed yet."""
         return self.complete(prompts, [self.prompt_ids(prompt) for prompt in prompts], greedy)
@@ -184,7 +200,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
                     logprobs[row] = logprobs[row][:kept]
                 texts[row], finished[row] = text[:at], True
         if self.keeps_caches and not greedy:
-            for row, cell in enumerate(cells):
+            for row, cell in ((row, cell) for row, cell in enumerate(cells) if cell[0] is not None):
                 self.live[tuple(prompt_ids[row]), tuple(completion_ids[row])] = cell
         return Rollout(prompts, prompt_ids, completion_ids, logprobs, texts, [None] * len(texts), finished)
 
@@ -256,8 +272,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
     @property
     def prompt_room(self) -> int:
         """Tokens a prompt may have so that the completion still fits the model's window."""
-        window = self.model.config.get_text_config().max_position_embeddings
-        return window - self.max_completion_length
+        return reading_window(self.model.config) - self.max_completion_length
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Length of a prompt in tokens; short prompts are bounded by their bytes instead of being tokenised twice."""

@@ -74,7 +74,7 @@ def kept_caches(engines: list[PeerTrainer], wanted: bool) -> Iterator[None]:
     measurements sample too, some with other weights.
     """
     for engine in engines:
-        engine.keeps_caches = wanted
+        engine.keeps_caches = wanted and engine.can_keep_caches
     try:
         yield
     finally:
