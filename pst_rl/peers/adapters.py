@@ -64,9 +64,9 @@ def with_own_adapter(specs: Mapping[str, Given], default: Any) -> set[str]:
         differing = _differences(adapter, given.to_dict())
         if differing and not (used and given is default):
             raise ValueError(
-                f"Peer {name!r} has a LoRA adapter of its own, which is trained on, and the LoRA config given differs "
-                f"from it ({differing}). Leave peft_config (--use-peft) out; or, for a new adapter, merge this one "
-                "into a model first: PeftModel.merge_and_unload().save_pretrained(folder)."
+                f"Peer {name!r} comes with a LoRA adapter, which is trained on, and the LoRA config given differs "
+                f"from it ({differing}). Leave peft_config (--use-peft) out; or, for a new adapter, merge this one into "
+                "a model first (merge_and_unload, save_pretrained)."
             )
         if differing:
             logger.warning(
@@ -79,19 +79,19 @@ def with_own_adapter(specs: Mapping[str, Given], default: Any) -> set[str]:
 
 
 def _differences(own: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    """Where two configurations differ: `r: 4 in the adapter, 16 given`; empty if they do not."""
+    """Where two configurations differ, three settings at most: `r: 4 in the adapter, 16 given`."""
     rows = [(key, set_as_list(own.get(key)), set_as_list(given.get(key))) for key in COMPARED]
     targets = [set_as_list(config.get("target_modules")) for config in (own, given)]
     if all(isinstance(names, list) for names in targets):
         rows.append(("target_modules", *targets))
-    return "; ".join(f"{key}: {a} in the adapter, {b} given" for key, a, b in rows if a != b)
+    return "; ".join([f"{key}: {a} in the adapter, {b} given" for key, a, b in rows if a != b][:3])
 
 
 def set_as_list(value: Any) -> Any:
     """A value of an adapter's configuration as JSON has it, collections in order, nothing for an empty one."""
     if isinstance(value, (set, frozenset, list, tuple)):
         return sorted(map(str, value)) or None
-    return getattr(value, "value", value) or None
+    return None if value is False else getattr(value, "value", value)
 
 
 def check_loaded(name: str | None, spec: Given) -> None:

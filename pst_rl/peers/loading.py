@@ -58,8 +58,6 @@ def load_model(
     if adapter is None:
         return create(os.fspath(model), revision=revision, **settings)
     base = adapter["base_model_name_or_path"]
-    if adapter_config(base) is not None:
-        raise ValueError(f"The adapter {os.fspath(model)!r} is on {base!r}, which is an adapter itself.")
     loaded = load_model(base, revision=adapter.get("revision"), create=create, **settings)
     return _put_on(loaded, adapter_folder(model, revision), base, trainable)
 

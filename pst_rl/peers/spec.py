@@ -159,6 +159,8 @@ def check_spec(spec: PeerSpec) -> None:
         check_hub_model(path, spec)
     if not is_gguf(path) and (adapter := adapter_config(path, spec.revision)) is not None:
         base = adapter["base_model_name_or_path"]
+        if adapter_base(base, adapter.get("revision")) is not None:
+            raise ValueError(f"The adapter {path!r}{of} is for {base!r}, which is an adapter itself: merge that.")
         try:
             check_spec(PeerSpec(base, revision=adapter.get("revision")))
         except ValueError as error:
