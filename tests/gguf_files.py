@@ -20,13 +20,16 @@ NAMES = {
 }
 
 
-def write_gguf(model, tokenizer, path: Path, kind: str = "Q8_0", head: str | None = None, drop: str = "") -> Path:
+def write_gguf(
+    model, tokenizer, path: Path, kind: str = "Q8_0", head: str | None = None, drop: str = "", other_head=None
+) -> Path:
     """Writes a Qwen2 model as a GGUF file.
 
     Args:
         kind: Type of the matrices' blocks; those whose rows do not fit stay in float32, as norms and biases do.
         head: Type of a second copy of the embedding, as the output head.
         drop: A tensor to leave out.
+        other_head: Values of that head, where they are others.
     """
     from gguf import GGMLQuantizationType, GGUFWriter
     from gguf.quants import quantize
@@ -70,7 +73,7 @@ def write_gguf(model, tokenizer, path: Path, kind: str = "Q8_0", head: str | Non
         if short != drop:
             add(short, np.ascontiguousarray(values), kind)
     if head is not None:
-        add("output.weight", state["model.embed_tokens.weight"], head)
+        add("output.weight", state["model.embed_tokens.weight"] if other_head is None else other_head, head)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -65,7 +65,7 @@ def with_own_adapter(specs: Mapping[str, Given], default: Any) -> set[str]:
         if differing and not (used and given is default):
             raise ValueError(
                 f"Peer {name!r} comes with a LoRA adapter, which is trained on, and the LoRA config given differs "
-                f"from it ({differing}). Leave peft_config (--use-peft) out; or, for a new adapter, merge this one into "
+                f"from it ({differing}). Leave peft_config (--use-peft) out; or, for a new one, merge this one into "
                 "a model first (merge_and_unload, save_pretrained)."
             )
         if differing:

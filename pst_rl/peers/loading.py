@@ -84,18 +84,20 @@ def _load_gguf(name: str | os.PathLike, path: Path, settings: dict[str, Any]) ->
 
     file = GgufFile.read(path)
     settings = dict(settings)
+    settings.pop("use_safetensors", None)
     quantization = settings.pop("quantization_config", None)
     if quantization is not None:  # transformers refuses to read GGUF and to quantize at once
         with TemporaryDirectory() as plain:
             _load_gguf(name, path, settings | {"device_map": None}).save_pretrained(plain)
-            model = AutoModelForCausalLM.from_pretrained(plain, quantization_config=quantization, **settings)
+            settings["quantization_config"] = quantization
+            model = AutoModelForCausalLM.from_pretrained(plain, use_safetensors=True, **settings)
         return _named(model, name)
-    settings.pop("use_safetensors", None)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path.parent,
             gguf_file=path.name,
             quantization_config=GgufConfig(dequantize=True),
+            use_safetensors=True,
             output_loading_info=True,
             **settings,
         )
@@ -146,6 +148,7 @@ def forget_gguf(model: Any) -> None:
     for mark in ("hf_quantizer", "quantization_method"):
         vars(model).pop(mark, None)
     model.is_quantized = False
+    model.config.architectures = [type(model).__name__]
 
 
 # ---- a peer's ----

@@ -164,9 +164,7 @@ def _read_gguf(path: Path, size: int, changed: int) -> GgufFile:
         reader = GGUFReader(path)
         fields = {name: field.contents() for name, field in reader.fields.items() if len(field.data) == 1}
     except Exception as error:  # whatever numpy makes of a file that is none, or cut off
-        raise ValueError(
-            f"{path.name} cannot be read as a GGUF file, it may be cut off: {first_line(error)}."
-        ) from error
+        raise ValueError(f"{path.name} cannot be read as GGUF, or is cut off: {first_line(error)}.") from error
     if (kind := fields.get("general.type", "model")) != "model" or not reader.tensors:
         raise ValueError(f"{path.name} holds no model (its type is {kind!r}) and cannot be a peer.")
     if (parts := fields.get("split.count", 1)) > 1:
