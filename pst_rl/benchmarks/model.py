@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig
+from transformers import AutoConfig, BitsAndBytesConfig, GenerationConfig
 
 from pst_rl.answers.tags import TAG
 from pst_rl.files import files_digest
+from pst_rl.peers.loading import load_model
 from pst_rl.peers.positions import reading_window
 from pst_rl.peers.prompts import NEXT_QUESTION, Prompt, cut_at_stop, foreign_prompt, show_peers
 from pst_rl.peers.reader import PromptReader, end_ids, load_tokenizer
-from pst_rl.peers.spec import adapter_base
+from pst_rl.peers.sources import adapter_config, adapter_folder, gguf_path, is_gguf
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model")
 
@@ -60,14 +61,14 @@ class LanguageModel(PromptReader):
 
     @classmethod
     def load(cls, path: str, name: str, dtype: str | None = None, load_in_4bit: bool = False) -> LanguageModel:
-        """Loads a folder or a Hub id, a LoRA adapter included, onto the GPU if there is one."""
+        """Loads a folder, a Hub id or a GGUF file, a LoRA adapter included, onto the GPU if there is one."""
         cuda = torch.cuda.is_available()
         settings: dict[str, Any] = {"dtype": dtype or ("auto" if cuda else "float32")}
         if load_in_4bit:
             settings["quantization_config"] = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
         if cuda:
             settings["device_map"] = {"": 0}
-        model = AutoModelForCausalLM.from_pretrained(path, use_safetensors=True, **settings)
+        model = load_model(path, **settings)
         tokenizer = load_tokenizer(path)
         digest = f"{model_digest(path)}/{model.dtype}{'/nf4' if load_in_4bit else ''}"
         if any(token.special and TAG.fullmatch(token.content) for token in tokenizer.added_tokens_decoder.values()):
@@ -169,17 +170,20 @@ class LanguageModel(PromptReader):
         return self.model(torch.tensor(ids, device=self.model.device), **inputs).logits[:, -1].float()
 
 
-def model_digest(path: str) -> str:
-    """What a model is known by: the SHA-256 of its files in a folder, or the commit of a Hub repository.
+def model_digest(path: str, revision: str | None = None) -> str:
+    """What a model is known by: the SHA-256 of its files in a folder or of its GGUF file, or the commit of a Hub
+    repository.
 
     An adapter's digest includes its base model's.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        return f"{path}@{AutoConfig.from_pretrained(path)._commit_hash}"
-    base = adapter_base(path)
-    files = (file for pattern in _WEIGHTS for file in folder.glob(pattern))
-    return files_digest(files, *([model_digest(base)] if base else []))
+    if is_gguf(path):
+        return files_digest([gguf_path(path, revision)])
+    adapter = adapter_config(path, revision)
+    if adapter is None and not Path(path).is_dir():
+        return f"{path}@{AutoConfig.from_pretrained(path, revision=revision)._commit_hash}"
+    base = [] if adapter is None else [model_digest(adapter["base_model_name_or_path"], adapter.get("revision"))]
+    folder = adapter_folder(path, revision)
+    return files_digest((file for pattern in _WEIGHTS for file in folder.glob(pattern)), *base)
 
 
 def describe(decoding: Decoding) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class Questions:
     """tiny, multiarith, simuleq, math500, gsm8k, commonsenseqa, mmlu, truthfulqa; or a file or Hub id with questions
     and answers."""
     peers: list[str] = field(default_factory=lambda: ["tiny"])
-    """Hub ids or folders of models; one folder with a folder for each peer; or `tiny`, the embedded three."""
+    """Hub ids, folders (also of LoRA adapters) or GGUF files; a folder with a folder for each peer; or `tiny`."""
     data: str | None = None
     """A file with the benchmark's columns, or a Hub id, instead of the benchmark's own."""
     split: str | None = None

@@ -243,9 +243,10 @@ class Label:
 
     def _predictor(self, claims: Claims) -> LanguageModelPredictor:
         import torch
-        from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+        from transformers import BitsAndBytesConfig
 
         from pst_rl.coherence.language_model import LanguageModelPredictor
+        from pst_rl.peers.loading import load_model
         from pst_rl.peers.reader import load_tokenizer
 
         cuda = torch.cuda.is_available()
@@ -255,7 +256,7 @@ class Label:
         if cuda:
             settings["device_map"] = {"": 0}
         return LanguageModelPredictor(
-            AutoModelForCausalLM.from_pretrained(self.model, use_safetensors=True, **settings),
+            load_model(self.model, **settings),
             load_tokenizer(self.model),
             claims.prompts,
             claims.label_words,

@@ -20,7 +20,7 @@ class TrainOptions:
     config: str | None = None
     """YAML or JSON file with options; flags override it."""
     peers: list[str] = field(default_factory=lambda: ["tiny"])
-    """Hub ids or folders of the models; `tiny` stands for the three embedded ones."""
+    """Hub ids, folders (also of LoRA adapters) or GGUF files, [repo:]file.gguf; `tiny`: the embedded three."""
     dataset: str = "tiny"
     """`tiny`, multiarith, simuleq, math500, gsm8k, a Hub id, or a .jsonl, .json, .csv or .parquet file."""
     question_column: str | None = None

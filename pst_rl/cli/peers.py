@@ -29,7 +29,7 @@ class Peers(MemoryOptions):
     """
 
     peers: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PEER [PEER ...]")]
-    """Hub ids or folders; `tiny` stands for the three embedded peers."""
+    """Hub ids, folders (also of LoRA adapters) or GGUF files; `tiny` stands for the three embedded peers."""
     download: bool = False
     """Fetch the weights (safetensors only) into the Hub's cache; goes on where it was interrupted."""
     revision: str | None = None
@@ -57,11 +57,15 @@ class Peers(MemoryOptions):
 
         from pst_rl.hub.peer_facts import compare_peers, fetch, inspect_peer
         from pst_rl.memory.estimate import estimate
+        from pst_rl.peers.sources import gguf_path, is_gguf
         from pst_rl.tiny import TINY_PEERS
 
         disable_progress_bar()
         models = [m for peer in self.peers for m in (map(str, TINY_PEERS.values()) if peer == "tiny" else [peer])]
         run = self.run_shape()
+        if self.download:
+            for model in filter(is_gguf, models):
+                gguf_path(model, self.revision)  # what it is stands in the file
         peers = [inspect_peer(model, self.revision) for model in models]
         if self.download:
             for k, peer in enumerate(peers):

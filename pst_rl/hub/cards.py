@@ -17,6 +17,8 @@ from transformers import SchedulerType
 from pst_rl.aggregation import AGGREGATORS
 from pst_rl.aggregation.votes import Majority
 from pst_rl.data import FILE_FORMATS, PRESETS
+from pst_rl.peers.adapters import own_adapter
+from pst_rl.peers.sources import gguf_on_hub
 from pst_rl.report import RunResults, markdown_table, pipe_table
 from pst_rl.rewards import provider_name
 from pst_rl.stages.pmi import PMIWeights
@@ -237,13 +239,17 @@ def link(repo: str) -> str:
 
 
 def base_path(spec: PeerSpec) -> str:
-    """Hub id or folder of a peer's base model; empty for a model that was built in memory."""
-    return str(spec.model if isinstance(spec.model, (str, os.PathLike)) else spec.model.config._name_or_path)
+    """Hub id, folder or GGUF file of a peer's base model; empty for a model that was built in memory."""
+    if not isinstance(spec.model, (str, os.PathLike)):
+        return str(spec.model.config._name_or_path)
+    own = own_adapter(spec)
+    return str(spec.model if own is None else own["base_model_name_or_path"])
 
 
 def hub_model(spec: PeerSpec) -> str | None:
     """The Hub id of a peer's base model, or `None` if it is local."""
     path = base_path(spec)
+    path = (gguf_on_hub(path) or (path,))[0]
     return path if HUB_ID.fullmatch(path) and not os.path.isdir(path) else None
 
 

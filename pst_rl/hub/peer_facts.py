@@ -10,13 +10,14 @@ from pathlib import Path
 from huggingface_hub import HfApi, ModelCard, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from jinja2.exceptions import TemplateError
-from transformers import AutoConfig
 
+from pst_rl.files import edges_digest
 from pst_rl.loop.identity import weights_fingerprint
 from pst_rl.memory.model_shape import ModelShape
 from pst_rl.peers.prompts import PromptFormat
 from pst_rl.peers.reader import load_tokenizer
-from pst_rl.peers.spec import PeerSpec, adapter_base, check_spec, default_name
+from pst_rl.peers.sources import GgufFile, gguf_on_hub, gguf_path, is_gguf, read_config
+from pst_rl.peers.spec import PeerSpec, check_spec, default_name
 
 # Everything of a repository that loading a model reads, and no pickles.
 SMALL = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "README.md")
@@ -28,13 +29,13 @@ class PeerFacts:
     """One peer, inspected; its weights are not read.
 
     Attributes:
-        name, model: Name in logs and folders; Hub id or folder.
+        name, model: Name in logs and folders; Hub id, folder or GGUF file.
         shape: Sizes, of the base model where it is an adapter.
-        dtype: Of the stored weights, as the configuration says.
+        dtype: Of the stored weights, as the configuration says; of a GGUF file the kind of its blocks.
         chat_template: Whether the tokenizer has one; `system_role`: whether it accepts a system message.
         tokenizer: Its class and, of a fast one, the kind of its model (BPE, Unigram, WordPiece).
         special_tokens: Token by role: bos, eos, pad.
-        files: The safetensors files, with their bytes where they are known.
+        files: The safetensors files, or the GGUF file, with their bytes where they are known.
         missing: Those that are not on this machine.
         license: As the model card says; `None` if it does not.
         revision: Commit of the repository; a hash of the weights for a folder.
@@ -65,14 +66,11 @@ def inspect_peer(model: str, revision: str | None = None) -> PeerFacts:
         ValueError: No such model, a gated one, no connection, no usable folder; the message says what to do.
     """
     check_spec(PeerSpec(model, revision=revision))
-    local = os.path.isdir(model)
-    folder = Path(model) if local else Path(fetch(model, revision, weights=False))
-    files = local_files(folder) if local else hub_files(model, folder)
-    missing = () if local else tuple(name for name in files if not is_cached(model, name, folder.name))
+    there = _files_of(model, revision)
     try:
-        shape = replace(ModelShape.of(folder), name=model)
-        config = AutoConfig.from_pretrained(adapter_base(folder) or folder)
-        tokenizer = load_tokenizer(folder)
+        shape = replace(ModelShape.of(there.place), name=model)
+        dtype = there.kind or read_config(there.place).dtype
+        tokenizer = load_tokenizer(there.place)
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"Cannot read {model!r}: {str(error).strip().splitlines()[0]}") from error
     broken = None
@@ -88,23 +86,57 @@ def inspect_peer(model: str, revision: str | None = None) -> PeerFacts:
         name=default_name(model),
         model=model,
         shape=shape,
-        dtype=str(config.dtype).removeprefix("torch.") if config.dtype is not None else None,
+        dtype=str(dtype).removeprefix("torch.") if dtype is not None else None,
         chat_template=style.chat,
         system_role=style.system,
         tokenizer=kind,
         special_tokens={role: getattr(tokenizer, f"{role}_token") for role in ("bos", "eos", "pad")},
-        files=files,
-        missing=missing,
-        license=license_of(folder / "README.md"),
-        revision=weights_fingerprint(folder) if local else folder.name,
+        files=there.files,
+        missing=there.missing,
+        license=there.license,
+        revision=there.revision,
     )
     return replace(
         facts, notes=tuple(notes(facts)), refusals=(*refusals(facts, len(tokenizer)), *filter(None, [broken]))
     )
 
 
+@dataclass(frozen=True)
+class _Files:
+    """A model's files: where they are, and what is known of them; `kind` is that of a GGUF file."""
+
+    place: Path
+    files: dict[str, int | None]
+    missing: tuple[str, ...]
+    license: str | None
+    revision: str
+    kind: str | None = None
+
+
+def _files_of(model: str, revision: str | None) -> _Files:
+    if is_gguf(model):
+        if (there := gguf_on_hub(model)) is not None and not is_cached(*there, revision or "main"):
+            raise ValueError(
+                f"{model!r} is not on this machine, and what it is stands in the file itself: add --download, which "
+                "fetches it."
+            )
+        file = GgufFile.read(gguf_path(model, revision))
+        says = file.metadata.get("general.license")
+        size: dict[str, int | None] = {file.path.name: file.path.stat().st_size}
+        return _Files(file.path, size, (), says, edges_digest([file.path]), f"GGUF {file.kind}")
+    if os.path.isdir(model):
+        folder = Path(model)
+        return _Files(folder, local_files(folder), (), license_of(folder / "README.md"), weights_fingerprint(folder))
+    folder = Path(fetch(model, revision, weights=False))
+    files = hub_files(model, folder)
+    missing = tuple(name for name in files if not is_cached(model, name, folder.name))
+    return _Files(folder, files, missing, license_of(folder / "README.md"), folder.name)
+
+
 def notes(facts: PeerFacts):
     """What to know of a peer that can be trained as it is."""
+    if facts.shape.adapter is not None:
+        yield f"a LoRA adapter of rank {facts.shape.adapter[0]}, which is trained on; sizes are its base model's"
     if not facts.chat_template:
         yield "no chat template: prompted by base_template, and its responses end at stop strings"
     elif not facts.system_role:

@@ -15,6 +15,7 @@ from trl import GRPOConfig
 from pst_rl.config import PSTConfig
 from pst_rl.files import edges_digest, json_digest
 from pst_rl.options import OLD_FIELDS, new_spelling
+from pst_rl.peers.adapters import COMPARED, own_adapter, set_as_list
 from pst_rl.stages.pmi import PMIWeights
 
 if TYPE_CHECKING:
@@ -79,10 +80,7 @@ def peer_identity(spec: PeerSpec, model: PreTrainedModel) -> dict[str, Any]:
     """Where a peer's model comes from, and what was made of it."""
     known: dict[str, Any] = {"trainable": spec.trainable, "learning_rate": spec.learning_rate}
     source = spec.model if isinstance(spec.model, (str, os.PathLike)) else model.config._name_or_path
-    if os.path.isdir(source):
-        known |= {"model": Path(source).resolve().name, "weights": weights_fingerprint(Path(source))}
-    else:
-        known |= {"model": str(source), "revision": getattr(model.config, "_commit_hash", None) or spec.revision}
+    known |= _where(source, getattr(model.config, "_commit_hash", None) or spec.revision)
     config = {key: value for key, value in model.config.to_dict().items() if key not in VOLATILE}
     known["config"] = json_digest(config, 16, sort_keys=True, default=_plain)
     if spec.peft_config is not None:
@@ -90,9 +88,22 @@ def peer_identity(spec: PeerSpec, model: PreTrainedModel) -> dict[str, Any]:
         known["adapter"] = {
             key: lora[key] for key in sorted(lora.keys() - {"base_model_name_or_path", "peft_version"})
         }
+    elif (own := own_adapter(spec)) is not None:
+        if base := own["base_model_name_or_path"]:
+            known["base"] = _where(base, own.get("revision"))
+        known["adapter"] = {key: set_as_list(own.get(key)) for key in ("target_modules", *COMPARED)}
     if spec.quantization_config is not None:
         known["quantization"] = spec.quantization_config.to_dict()
     return known
+
+
+def _where(source: str | os.PathLike, revision: str | None) -> dict[str, Any]:
+    """A model's name and what its weights are known by."""
+    if os.path.isdir(source):
+        return {"model": Path(source).resolve().name, "weights": weights_fingerprint(Path(source))}
+    if os.path.isfile(source):
+        return {"model": Path(source).name, "weights": edges_digest([Path(source)])}
+    return {"model": str(source), "revision": revision}
 
 
 def weights_fingerprint(folder: Path) -> str:

@@ -18,6 +18,7 @@ from trl.trainer.utils import identity
 
 from pst_rl.config import PSTConfig
 from pst_rl.loop.checkpoints import JointCheckpoints
+from pst_rl.loop.export import save_peer
 from pst_rl.loop.faults import FaultMonitor, StopOnFaults
 from pst_rl.loop.lock import RunLock
 from pst_rl.loop.preemption import Preemption
@@ -217,7 +218,7 @@ class JointTrainer(JointCheckpoints, PeerRepositories):
         self._sync_state()
         for name, peer in self.trained.items():
             folder = os.path.join(output_dir or self.args.output_dir, name)
-            peer._save(folder)
+            save_peer(peer, folder, exact=self._unfinished)
             self.write_card(name, folder)
 
     def write_card(self, name: str, folder: str | os.PathLike) -> None:

@@ -19,6 +19,7 @@ from transformers.utils import PushInProgress
 
 from pst_rl.config import PSTConfig
 from pst_rl.loop.base import PeersTrainer
+from pst_rl.loop.export import export_dtype, save_peer
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -110,6 +111,8 @@ class PeerRepositories(PeersTrainer):
             self._finish_push(name)
             # A copy, since the checkpoint may be rotated away before it is uploaded.
             shutil.copytree(os.path.join(checkpoint_folder, name), peer.args.output_dir, dirs_exist_ok=True)
+            if export_dtype(peer) is not None:  # the checkpoint is exact, in float32
+                save_peer(peer, peer.args.output_dir, exact=False)
             job = self._upload(name, f"Training in progress, step {self.state.global_step}")
             peer.push_in_progress = PushInProgress([job])  # type: ignore[arg-type]  # it iterates over jobs
 

@@ -107,7 +107,8 @@ def estimate(shapes: Sequence[ModelShape], settings: RunShape) -> MemoryEstimate
     )
 
 
-def _peer(shape: ModelShape, run: RunShape) -> PeerMemory:
+def _peer(shape: ModelShape, settings: RunShape) -> PeerMemory:
+    run = settings.with_adapter(shape.adapter)
     trained, width = parts.trained_tensors(shape, run)
     adapters = 4 * sum(trained) if run.lora_rank is not None else 0
     return PeerMemory(

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from pst_rl.peers.positions import reading_window
-from pst_rl.peers.spec import adapter_base
+from pst_rl.peers.sources import adapter_config, is_gguf, read_config
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class ModelShape:
         eager: Whether attention scores are stored, (heads, tokens, tokens), because no fused kernel is used.
         softcap: Whether attention scores are soft-capped (Gemma 2).
         tied: Whether the output head is the embedding.
+        adapter: Rank and target modules of the LoRA adapter that the model comes with.
     """
 
     name: str
@@ -65,6 +66,7 @@ class ModelShape:
     eager: bool
     softcap: bool
     tied: bool
+    adapter: tuple[int, tuple[str, ...]] | None = None
 
     @classmethod
     def of(cls, model: str | os.PathLike, *, revision: str | None = None, attention: str | None = None) -> ModelShape:
@@ -72,14 +74,14 @@ class ModelShape:
         are exact.
 
         Args:
-            model: Hub id or folder; for the folder of an adapter, its base model is read.
+            model: Hub id, folder or GGUF file; for an adapter, its base model is read, and `adapter` is its own.
             attention: `attn_implementation`; by default the model's own choice.
 
         Raises:
             OSError, ValueError: The configuration cannot be found or read, or asks for code of its own.
         """
         name = os.fspath(model)
-        config = AutoConfig.from_pretrained(adapter_base(name) or name, revision=revision)
+        config = read_config(name, revision=revision)
         options = {} if attention is None else {"attn_implementation": attention}
         with torch.device("meta"):
             built = AutoModelForCausalLM.from_config(config, **options)
@@ -106,6 +108,7 @@ class ModelShape:
             eager=built.config._attn_implementation == "eager",
             softcap=getattr(text, "attn_logit_softcapping", None) is not None,
             tied=head.weight is built.get_input_embeddings().weight,
+            adapter=_own_lora(name, revision),
         )
 
     @property
@@ -138,11 +141,21 @@ class ModelShape:
                 )
         if list(names) == ["all-linear"]:
             return self.linears
-        found = tuple(linear for linear in self.linears if linear.path.rpartition(".")[2] in names)
+        found = tuple(x for x in self.linears if any(f".{x.path}".endswith(f".{name}") for name in names))
         if not found:
             known = sorted({linear.path.rpartition(".")[2] for linear in self.linears})
             raise ValueError(f"{self.name} has no layer named {', '.join(names)}; it has {', '.join(known)}.")
         return found
+
+
+def _own_lora(name: str, revision: str | None) -> tuple[int, tuple[str, ...]] | None:
+    adapter = None if is_gguf(name) else adapter_config(name, revision)
+    if adapter is None:
+        return None
+    if adapter.get("peft_type") != "LORA":
+        raise ValueError(f"Memory is estimated for LoRA adapters; {name!r} is of type {adapter.get('peft_type')}.")
+    targets = adapter["target_modules"]
+    return adapter["r"], (targets,) if isinstance(targets, str) else tuple(targets)
 
 
 def _linears(model: nn.Module, head: nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -115,13 +115,22 @@ class RunShape:
     device: Literal["cuda", "cpu"] = "cuda"
 
     def __post_init__(self):
-        if self.quantization != "none" and self.lora_rank is None:
-            raise ValueError("Quantized weights cannot be trained: add --use-peft, or leave --load-in-4bit out.")
         for name in ("batch", "generation_rows", "prompt_length", "completion_length", "target_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if self.lora_rank is not None and self.lora_rank < 1:
             raise ValueError(f"lora_rank must be at least 1, got {self.lora_rank}.")
+
+    def with_adapter(self, adapter: tuple[int, tuple[str, ...]] | None) -> RunShape:
+        """The shape for a peer: with the adapter it comes with, if it does, instead of a new one.
+
+        Raises:
+            ValueError: Quantized weights without an adapter.
+        """
+        own = self if adapter is None else replace(self, lora_rank=adapter[0], lora_targets=adapter[1])
+        if own.quantization != "none" and own.lora_rank is None:
+            raise ValueError("Quantized weights cannot be trained: add --use-peft, or leave --load-in-4bit out.")
+        return own
 
     @classmethod
     def of(cls, config: PSTConfig | MemoryOptions, model: ModelConfig | MemoryOptions, prompt_length: int) -> RunShape:

@@ -18,6 +18,7 @@ from pst_rl.config import PSTConfig
 from pst_rl.peers import vllm
 from pst_rl.peers.findings import SelfTest
 from pst_rl.peers.generation import LiveCache, greedy_decoding, sample, without_dropout
+from pst_rl.peers.loading import adapter_weights, peer_model, repair_model, stored_dtype
 from pst_rl.peers.micro_batches import Batch, filled_columns, sort_by_length
 from pst_rl.peers.positions import reading_window
 from pst_rl.peers.prompts import NEXT_QUESTION, Prompt, cut_at_stop
@@ -80,7 +81,6 @@ class PeerTrainer(GRPOTrainer, PromptReader):
         self.live: dict[tuple, tuple[LiveCache, int]] = {}  # (prompt ids, completion ids) -> where its keys are
         self.keeps_caches = False  # whether sampling leaves its keys and values there (`kept_caches`)
         args = copy.copy(args)  # another GRPOConfig would wipe accelerate's global state
-        args.model_init_kwargs = None
         args.trust_remote_code = spec.trust_remote_code  # TRL's for the tokenizer
         args.output_dir = os.path.join(args.output_dir, spec.name)
         args.hub_model_id = args.hub_model_id and f"{args.hub_model_id}-{spec.name}"
@@ -88,16 +88,14 @@ class PeerTrainer(GRPOTrainer, PromptReader):
         args.log_completions = False
         vllm.configure(args, spec)
         args.eval_strategy, args.load_best_model_at_end = IntervalStrategy.NO, False  # the joint trainer evaluates
-        model = spec.model
-        if isinstance(model, (str, os.PathLike)):
-            model = os.fspath(model)
-            args.model_init_kwargs = spec.init_kwargs()
+        model, tokenizer, args.model_init_kwargs = peer_model(spec, args)
+        given, self.stored_dtype = adapter_weights(model), stored_dtype(spec)
         super().__init__(
             model=model,
             reward_funcs=[self._replayed_reward(name) for name in reward_names],
             args=args,
             train_dataset=train_dataset,
-            processing_class=spec.processing_class,
+            processing_class=tokenizer,
             rollout_func=lambda prompts, trainer: self._replayed_rollout(),
             quantization_config=spec.quantization_config if isinstance(model, str) else None,
             peft_config=copy.deepcopy(spec.peft_config),
@@ -105,7 +103,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
         self.callback_handler.callbacks.clear()  # the joint trainer reports
         if self.use_vllm:
             vllm.keep_base_weights(self.vllm_generation)
-        self._repair_model()
+        repair_model(self.model, spec, given)
         rate = args.learning_rate if spec.learning_rate is None else spec.learning_rate
         if "adam" in args.optim and (fault := warning_of_lost_steps(spec.name, self.model.parameters(), rate)):
             logger.warning(fault)
@@ -125,19 +123,6 @@ class PeerTrainer(GRPOTrainer, PromptReader):
                 f"Peer {spec.name!r} ends its responses at stop strings, without an end-of-sequence token, and "
                 "mask_truncated_completions=True would mask them all. Set it to False."
             )
-
-    def _repair_model(self) -> None:
-        for module in self.model.modules():
-            # bitsandbytes on CPUs with AVX512-BF16: one eval-mode forward repacks a Linear4bit for a kernel without
-            # backward, and later training gradients are silently wrong.
-            if type(module).__name__ == "Linear4bit":
-                module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]  # Linear4bit's own, no module
-        for parameter in self.model.parameters():
-            if not self.spec.trainable:
-                parameter.requires_grad_(False)
-            elif parameter.requires_grad and self.spec.peft_config is not None:
-                # TRL casts adapters of quantized models to bfloat16, but a resume reloads them in float32.
-                parameter.data = parameter.data.float()
 
     def _get_train_sampler(self, dataset=None):
         self.train_sampler = super()._get_train_sampler(dataset)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 from pst_rl.peers.prompts import BASE_TEMPLATE, Prompt, PromptFormat
-from pst_rl.peers.spec import adapter_base
+from pst_rl.peers.sources import adapter_config, adapter_folder, gguf_path, is_gguf
 
 _SILENT = ("bos", "eos", "pad", "unk", "sep", "cls", "mask")  # what a tokenizer names for its own use
 
@@ -165,14 +164,22 @@ def end_ids(model: Any, tokenizer: Any) -> list[int]:
     return sorted({token for token in (*ends, tokenizer.eos_token_id) if token is not None})
 
 
-def load_tokenizer(model: str | os.PathLike, **settings: Any) -> Any:
-    """The tokenizer of a Hub id or folder, or that of its base model for an adapter's folder without one.
+def load_tokenizer(model: str | os.PathLike, *, revision: str | None = None, **settings: Any) -> Any:
+    """The tokenizer of a Hub id, folder or GGUF file, or that of its base model for an adapter without one.
 
     Args:
-        settings: For `from_pretrained`, such as `revision`.
+        revision: Of the Hub repository.
+        settings: For `from_pretrained`, such as `padding_side`.
     """
     from transformers import AutoTokenizer
 
-    base = adapter_base(model)
-    own = base is None or Path(model, "tokenizer_config.json").is_file()
-    return AutoTokenizer.from_pretrained(model if own else base, **settings)
+    if is_gguf(model):
+        path = gguf_path(model, revision)
+        return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, **settings)
+    adapter = adapter_config(model, revision)
+    if adapter is None:
+        return AutoTokenizer.from_pretrained(model, revision=revision, **settings)
+    folder = adapter_folder(model, revision)
+    if (folder / "tokenizer_config.json").is_file():
+        return AutoTokenizer.from_pretrained(folder, **settings)
+    return load_tokenizer(adapter["base_model_name_or_path"], revision=adapter.get("revision"), **settings)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from huggingface_hub import file_exists, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError
+from torch import nn
 from transformers import AutoConfig, PreTrainedModel, TrainingArguments
+
+from pst_rl.peers.adapters import check_loaded, own_adapter, with_own_adapter
+from pst_rl.peers.sources import GgufFile, adapter_base, adapter_config, first_line, gguf_on_hub, gguf_path, is_gguf
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 RESERVED_NAMES = {"vote", "pooled_vote", "peers", "aggregate", "rollout"}  # the first part of joint metrics' names
 
@@ -21,11 +27,13 @@ class PeerSpec:
     """One peer, and where it differs from the trainer's defaults.
 
     Attributes:
-        model: A Hub id, a local folder, or a loaded model.
+        model: A Hub id or a local folder, of a model or of an adapter, which is then trained on; `file.gguf`, or
+            `repo:file.gguf` on the Hub; a loaded model, or a `PeftModel`.
         name: Name in logs, folders and repositories; derived from `model` if unset.
         dtype: Weights' dtype, e.g. `"bfloat16"`; default float32, or bfloat16 with quantization.
         attn_implementation: E.g. `"eager"`; the model's own default if unset.
-        peft_config, quantization_config: Override the trainer's defaults; `False` for none.
+        peft_config, quantization_config: Override the trainer's defaults; `False` for none. A peer that comes with an
+            adapter gets no new one (`pst_rl.peers.adapters`).
         learning_rate: Overrides `args.learning_rate` for this peer.
         trainable: `False` for a frozen partner or juror: it answers and scores, but is never updated or saved.
         revision: Hub revision.
@@ -37,7 +45,7 @@ class PeerSpec:
             port over which it gets its weights; as in `GRPOConfig`. Each peer needs a server of its own.
     """
 
-    model: str | PreTrainedModel
+    model: str | PreTrainedModel | PeftModel
     name: str | None = None
     dtype: str | None = None
     attn_implementation: str | None = None
@@ -76,9 +84,9 @@ def resolve_peers(
 
     Raises:
         ValueError: No peers; two peers with one name (they would write to one folder); a model that cannot be found
-            or read; 4- or 8-bit weights without LoRA.
+            or read; 4- or 8-bit weights without LoRA; a LoRA configuration beside an adapter that differs from it.
     """
-    if isinstance(peers, (str, PreTrainedModel, PeerSpec)):
+    if isinstance(peers, (str, nn.Module, PeerSpec)):
         peers = [peers]
     if not peers:
         raise ValueError("No peers were given: pass at least one model, e.g. peers=['org/model-a', 'org/model-b'].")
@@ -105,7 +113,7 @@ def resolve_peers(
         )
     if unknown := set(processing_classes or {}) - set(resolved):
         raise ValueError(f"processing_classes names unknown peers {sorted(unknown)}; the peers are {list(resolved)}.")
-    objects = [id(spec.model) for spec in resolved.values() if isinstance(spec.model, PreTrainedModel)]
+    objects = [id(spec.model) for spec in resolved.values() if isinstance(spec.model, nn.Module)]
     if len(set(objects)) < len(objects):
         raise ValueError(
             "One model object was given as two peers; load it twice, so that each has weights of its own."
@@ -114,6 +122,8 @@ def resolve_peers(
         raise ValueError(f"The names {sorted(taken)} are used for joint metrics; give these peers other names.")
     for spec in resolved.values():
         check_spec(spec)
+    for name in with_own_adapter(resolved, peft_config):
+        resolved[name] = replace(resolved[name], peft_config=None)
     if not any(spec.trainable for spec in resolved.values()):
         raise ValueError("Every peer is frozen (trainable=False): there is nothing to train.")
     return resolved
@@ -124,45 +134,80 @@ def _chosen(own: Any, default: Any) -> Any:
     return (default if own is None else own) or None
 
 
-def default_name(model: str | PreTrainedModel) -> str:
-    """The last part of a Hub id or path, in lower case."""
-    path = model if isinstance(model, (str, os.PathLike)) else (model.config._name_or_path or model.config.model_type)
-    return re.sub(r"[^\w.-]+", "-", os.path.basename(os.path.normpath(str(path)))).lower()
-
-
-def adapter_base(model: str | os.PathLike) -> str | None:
-    """What the folder of an adapter adapts; `None` for a model, also one with an adapter beside its own weights."""
-    adapter = Path(model, "adapter_config.json")
-    if not adapter.is_file() or Path(model, "config.json").is_file():
-        return None
-    return json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
+def default_name(model: str | PreTrainedModel | PeftModel) -> str:
+    """The last part of a Hub id or path, in lower case, without the ending of a GGUF file."""
+    if isinstance(model, (str, os.PathLike)):
+        path = os.fspath(model)
+    else:
+        config = getattr(model, "config", None)
+        path = getattr(config, "_name_or_path", "") or getattr(config, "model_type", type(model).__name__)
+    last = os.path.basename(os.path.normpath((gguf_on_hub(path) or ("", path))[1]))
+    return re.sub(r"[^\w.-]+", "-", last[:-5] if is_gguf(last) else last).lower()
 
 
 def check_spec(spec: PeerSpec) -> None:
     """Checks one peer without loading its weights."""
-    if spec.quantization_config is not None and spec.trainable and spec.peft_config is None:
+    if not isinstance(spec.model, (str, os.PathLike)):
+        check_loaded(spec.name, spec)
+    if spec.quantization_config is not None and spec.trainable and not (spec.peft_config or own_adapter(spec)):
         raise ValueError(
             f"Peer {spec.name!r} is quantized but has no LoRA config: quantized weights cannot be trained directly. "
             "Pass peft_config=LoraConfig(...) (on the command line: --use-peft), or trainable=False."
         )
-    if isinstance(spec.model, PreTrainedModel):
+    if not isinstance(spec.model, (str, os.PathLike)):
         return
     path, of = str(spec.model), f" of peer {spec.name!r}" if spec.name else ""
-    if os.path.isdir(path):
-        adapter = os.path.isfile(os.path.join(path, "adapter_config.json"))
-        if not adapter and not os.path.isfile(os.path.join(path, "config.json")):
-            raise ValueError(f"The folder {path!r}{of} holds no model: config.json is missing.")
-        names = os.listdir(path)
-        if any(name.endswith(".bin") for name in names) and not any(name.endswith(".safetensors") for name in names):
-            raise ValueError(
-                f"The folder {path!r}{of} has its weights in .bin files only, which are pickles and "
-                "are not read. Save the model once more where you trust it: model.save_pretrained(folder) writes "
-                "safetensors."
-            )
-        return
-    if path.startswith((".", "/", "~")) or path.count("/") > 1:
+    if is_gguf(path):
+        check_gguf(path, spec)
+    elif os.path.isdir(path):
+        check_folder(path, of)
+    elif path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise ValueError(f"The folder {path!r}{of} does not exist.")
-    check_hub_model(path, spec)
+    elif adapter_base(path, spec.revision) is None:
+        check_hub_model(path, spec)
+    if not is_gguf(path) and (adapter := adapter_config(path, spec.revision)) is not None:
+        base = adapter["base_model_name_or_path"]
+        if adapter_base(base, adapter.get("revision")) is not None:
+            raise ValueError(f"The adapter {path!r}{of} is for {base!r}, which is an adapter itself: merge that.")
+        try:
+            check_spec(PeerSpec(base, revision=adapter.get("revision")))
+        except ValueError as error:
+            raise ValueError(
+                f"The adapter {path!r}{of} is for the model {base!r}, which is not to be had: {first_line(error)}. "
+                "Set base_model_name_or_path in its adapter_config.json to where that model is now."
+            ) from error
+
+
+def check_folder(path: str, of: str) -> None:
+    """Refuses a folder without a model, or with one in pickles."""
+    names = os.listdir(path)
+    if "adapter_config.json" not in names and "config.json" not in names:
+        found = [name for name in names if is_gguf(name)]
+        advice = f" Name the file: {os.path.join(path, found[0])!r}." if found else ""
+        raise ValueError(f"The folder {path!r}{of} holds no model: config.json is missing.{advice}")
+    if any(name.endswith(".bin") for name in names) and not any(name.endswith(".safetensors") for name in names):
+        raise ValueError(
+            f"The folder {path!r}{of} has its weights in .bin files only, which are pickles and "
+            "are not read. Save the model once more where you trust it: model.save_pretrained(folder) writes "
+            "safetensors."
+        )
+
+
+def check_gguf(path: str, spec: PeerSpec) -> None:
+    """Refuses a GGUF file that is not there or cannot be a peer; one on the Hub is looked up, not fetched."""
+    there = gguf_on_hub(path)
+    if there is None or isinstance(try_to_load_from_cache(*there, revision=spec.revision), str):
+        GgufFile.read(gguf_path(path, spec.revision))
+        return
+    try:
+        found = file_exists(*there, revision=spec.revision)
+    except OSError as error:
+        raise ValueError(
+            f"Cannot look up {path!r}: {first_line(error)}. Check the spelling and the connection, run `hf auth "
+            "login` if it is private, or give a file on this machine."
+        ) from error
+    if not found:
+        raise ValueError(f"The repository {there[0]!r} has no file {there[1]!r}.")
 
 
 def check_hub_model(repo: str, spec: PeerSpec) -> None:

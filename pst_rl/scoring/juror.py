@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pst_rl.peers.loading import load_model
 from pst_rl.peers.prompts import BASE_TEMPLATE
 from pst_rl.peers.reader import PromptReader, end_ids, load_tokenizer
 
@@ -44,8 +45,9 @@ class Juror(PromptReader):
     distributed run holds its own copy.
 
     Args:
-        model: A Hub id, a local folder, or a loaded model. A loaded model is frozen in place, so it must not be one
-            of the peers' own: load it a second time, or take the frozen peer of `PeerSpec(trainable=False)`.
+        model: A Hub id, a local folder, a GGUF file, or a loaded model. A loaded model is frozen in place, so it must
+            not be one of the peers' own: load it a second time, or take the frozen peer of
+            `PeerSpec(trainable=False)`.
         tokenizer: Loaded from the model's folder or repository if unset; needed with a loaded model.
         dtype: Weights' dtype of a model that is loaded here.
         revision: Hub revision.
@@ -71,11 +73,9 @@ class Juror(PromptReader):
             raise ValueError(f"base_template must contain {{prompt}}, got {base_template!r}.")
         if isinstance(model, (str, os.PathLike)):
             from accelerate import PartialState
-            from transformers import AutoModelForCausalLM
 
-            source = {"revision": revision, "trust_remote_code": False}
-            tokenizer = tokenizer or load_tokenizer(model, **source)
-            model = AutoModelForCausalLM.from_pretrained(model, dtype=dtype, use_safetensors=True, **source)
+            tokenizer = tokenizer or load_tokenizer(model, revision=revision, trust_remote_code=False)
+            model = load_model(model, revision=revision, dtype=dtype, trust_remote_code=False)
             device = device or PartialState().device
         elif tokenizer is None:
             raise ValueError("A juror that is already loaded needs its tokenizer too: Juror(model, tokenizer).")

@@ -193,7 +193,6 @@ def test_an_optimizer_that_is_not_known_is_refused(config):
 @pytest.mark.parametrize(
     "fields, message",
     [
-        ({"quantization": "nf4"}, "add --use-peft"),
         ({"lora_rank": 0}, "lora_rank must be at least 1"),
         ({"batch": 0}, "batch must be at least 1"),
     ],
@@ -201,6 +200,11 @@ def test_an_optimizer_that_is_not_known_is_refused(config):
 def test_settings_that_cannot_be_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         RunShape(**fields)
+
+
+def test_quantized_weights_without_an_adapter_are_refused():
+    with pytest.raises(ValueError, match="add --use-peft"):
+        one("llama", RunShape(quantization="nf4"))
 
 
 def test_a_lora_target_that_no_layer_has_is_refused():

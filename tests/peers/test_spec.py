@@ -81,8 +81,8 @@ def test_a_folder_without_a_model_is_named(tmp_path):
         resolve_peers({"a": str(tmp_path)})
 
 
-def test_a_folder_with_an_adapter_only_is_accepted(tmp_path):
-    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "x"}))
+def test_a_folder_with_an_adapter_only_is_accepted(tmp_path, tiny):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": tiny["llama"]}))
     assert list(resolve_peers({"a": str(tmp_path)})) == ["a"]
 
 
