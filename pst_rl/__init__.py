@@ -16,9 +16,9 @@ Where things are, and what to touch for what (a name is a file; `...`: more of t
     aggregation/  base (the tie rule, the interface), votes, views, reliability, joint_likelihood: who makes the target
     rewards/      base (the interface, per_sample), basic, vote_share, icm ...: a file a reward; __init__: the registry
     discussion/   base, debate, cross_view, saie ...: further rollouts of a question, and later turns of an answer
-    peers/        spec (what a peer is made from), prompts and reader (how it is asked), foreign_text (the guard before
-                  what other models wrote), generation and vllm (how it samples), peer_trainer (its update, by TRL's
-                  loss)
+    peers/        spec (what a peer is made from), prompts and reader (how it is asked), asked (the record of it),
+                  foreign_text (the guard before what other models wrote), generation and vllm (how it samples),
+                  peer_trainer (its update, by TRL's loss)
     scoring/      logprobs, cached_logprobs, scorer, juror: how likely texts are under the peers or an outside judge
     loop/         joint_trainer (optimizer, logs), checkpoints, identity (what must match on resume), faults, lock ...
     monitors/     collapse (a sign of your own goes here), probe, reading

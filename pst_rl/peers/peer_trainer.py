@@ -16,7 +16,7 @@ from trl import GRPOTrainer
 
 from pst_rl.config import PSTConfig
 from pst_rl.peers import vllm
-from pst_rl.peers.generation import LiveCache, greedy_decoding, sample
+from pst_rl.peers.generation import LiveCache, greedy_decoding, keep_savable, one_policy, sample
 from pst_rl.peers.micro_batches import Batch, filled_columns, sort_by_length
 from pst_rl.peers.prompts import NEXT_QUESTION, Prompt, cut_at_stop
 from pst_rl.peers.reader import PromptReader
@@ -97,6 +97,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
         if self.use_vllm:
             vllm.keep_base_weights(self.vllm_generation)
         self._repair_model()
+        keep_savable(self.model)
         PromptReader.__init__(
             self,
             self._tokenizer,
@@ -104,6 +105,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
             ends=self.eos_token_ids,
             chat_template=self.chat_template,
             chat_template_kwargs=self.chat_template_kwargs,
+            template_date=args.template_date,
         )
         self.stop_strings = (
             args.stop_strings if args.stop_strings is not None else ([] if self.format.chat else NEXT_QUESTION)
@@ -155,7 +157,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
             prompts: What is recorded as the prompt of each row.
             prompt_ids: The context of each row.
         """
-        with greedy_decoding(self, greedy):
+        with greedy_decoding(self, greedy), one_policy(self):
             completion_ids, logprobs, cells = self._complete(prompt_ids)
         ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
         finished = []
