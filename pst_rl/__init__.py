@@ -17,9 +17,9 @@ Where things are, and what to touch for what (a name is a file; `...`: more of t
     rewards/      base (the interface, per_sample), basic, vote_share, icm ...: a file a reward; __init__: the registry
     discussion/   base, debate, cross_view, saie ...: further rollouts of a question, and later turns of an answer
     peers/        spec (what a peer is made from), sources, adapters and loading (models, LoRA folders, GGUF files),
-                  prompts and reader (how it is asked), foreign_text (the guard before what other models wrote),
-                  generation and vllm (how it samples), self_test (is it read right?), peer_trainer (its update, by
-                  TRL's loss)
+                  prompts and reader (how it is asked), asked (the record of it), foreign_text (the guard before what
+                  other models wrote), generation and vllm (how it samples), self_test (is it read right?),
+                  peer_trainer (its update, by TRL's loss)
     scoring/      logprobs, cached_logprobs, scorer, juror: how likely texts are under the peers or an outside judge
     loop/         joint_trainer (optimizer, logs), checkpoints, export (what leaves a run), identity (what must match
                   on resume), faults, lock ...

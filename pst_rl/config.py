@@ -12,6 +12,7 @@ from trl import GRPOConfig
 from pst_rl.answers.score import Metric
 from pst_rl.options import OLD_FIELDS, check_choices, new_spelling
 from pst_rl.peers.prompts import BASE_TEMPLATE
+from pst_rl.peers.template_date import TEMPLATE_DATE, check_date
 
 C = TypeVar("C", bound=type)
 
@@ -53,6 +54,9 @@ class PSTConfig(GRPOConfig):
             How one earlier peer is shown at the end of the last user message; `{text}` is its answer or response.
         base_template (`str`, *optional*):
             Prompt for models without a chat template; `{prompt}` is the text of the messages.
+        template_date (`str`, *optional*):
+            The day, as YYYY-MM-DD, that chat templates write which write today's (Llama 3, SmolLM3, Granite): unset,
+            one fixed day, so that a run, its resume and its evaluation ask the same whenever they are started.
         stop_strings (`list[str]`, *optional*):
             Responses end before the first of these. Defaults to strings that begin a next question for models without
             a chat template, and to none for models with one.
@@ -172,6 +176,9 @@ class PSTConfig(GRPOConfig):
     base_template: str = field(
         default=BASE_TEMPLATE,
         metadata={"help": "Prompt of models without a chat template; {prompt} is the text of the messages."},
+    )
+    template_date: str | None = field(
+        default=None, metadata={"help": f"Day that chat templates write as today's; unset: {TEMPLATE_DATE}."}
     )
     stop_strings: list[str] | None = field(
         default=None, metadata={"help": "A response ends before the first of these strings."}
@@ -301,6 +308,8 @@ class PSTConfig(GRPOConfig):
             raise ValueError(f"peer_template must contain {{text}}, got {self.peer_template!r}.")
         if "{prompt}" not in self.base_template:
             raise ValueError(f"base_template must contain {{prompt}}, got {self.base_template!r}.")
+        if self.template_date is not None:
+            check_date(self.template_date)
         if self.rows_per_generate is not None and self.rows_per_generate < 1:
             raise ValueError(f"rows_per_generate must be at least 1, got {self.rows_per_generate}.")
         if self.collapse_probe < 0 or (self.collapse_probe_steps is not None and self.collapse_probe_steps < 1):

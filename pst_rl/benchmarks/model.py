@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,21 @@ import torch
 from transformers import AutoConfig, BitsAndBytesConfig, GenerationConfig
 
 from pst_rl.answers.tags import TAG
-from pst_rl.files import files_digest
+from pst_rl.files import files_digest, json_digest
+from pst_rl.peers.asked import FILE as ASKED
+from pst_rl.peers.asked import Asked
+from pst_rl.peers.generation import bare_settings
 from pst_rl.peers.loading import load_model
 from pst_rl.peers.positions import reading_window
-from pst_rl.peers.prompts import NEXT_QUESTION, Prompt, cut_at_stop, foreign_prompt, show_peers
+from pst_rl.peers.prompts import BASE_TEMPLATE, NEXT_QUESTION, Prompt, cut_at_stop, foreign_prompt, show_peers
 from pst_rl.peers.reader import PromptReader, end_ids, load_tokenizer
 from pst_rl.peers.sources import adapter_config, adapter_folder, gguf_path, is_gguf
 
+# Of a model's own generation settings: what an evaluation always set itself, or what no response depends on.
+_SET_ANYWAY = """
+    max_new_tokens max_length do_sample temperature top_p top_k repetition_penalty bos_token_id eos_token_id
+    pad_token_id decoder_start_token_id use_cache transformers_version _from_model_config _commit_hash disable_compile
+""".split()
 _WEIGHTS = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model")
 
 
@@ -51,19 +60,47 @@ class LanguageModel(PromptReader):
         model, tokenizer: As `from_pretrained` gives them.
         name: What it is called in results.
         digest: What its results are known by; see `model_digest`.
+        asked: How it is asked, and whether it computes under autocast.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, name: str, digest: str):
-        super().__init__(tokenizer, ends=end_ids(model, tokenizer))
-        self.model, self.name, self.digest = model, name, digest
-        self.stop_strings = [] if self.format.chat else NEXT_QUESTION
+    def __init__(self, model: Any, tokenizer: Any, name: str, digest: str, asked: Asked | None = None):
+        asked = asked or Asked()
+        super().__init__(
+            tokenizer,
+            asked.base_template,
+            ends=end_ids(model, tokenizer),
+            chat_template_kwargs=asked.chat_template_kwargs,
+            template_date=asked.template_date,
+        )
+        in_4bit = bool(getattr(model, "is_loaded_in_4bit", False))
+        self.how = replace(asked, dtype=str(model.dtype).removeprefix("torch."), load_in_4bit=in_4bit)
+        self.model, self.name = model, name
+        usual = [] if self.format.chat else NEXT_QUESTION
+        self.stop_strings = usual if asked.stop_strings is None else asked.stop_strings
+        # An older cache knows nothing of these: its responses are found where they would be made again.
+        own = model.generation_config.to_diff_dict().keys() - set(_SET_ANYWAY)
+        self.digest = digest + (f"+{asked.autocast}" if asked.autocast else "") + ("/bare" if own else "")
+        if self.stop_strings != usual:
+            self.digest += f"/stops {json_digest(self.stop_strings, 16)}"
         self.pad_id = next(i for i in (tokenizer.pad_token_id, *self.eos_token_ids, 0) if i is not None)
 
     @classmethod
-    def load(cls, path: str, name: str, dtype: str | None = None, load_in_4bit: bool = False) -> LanguageModel:
-        """Loads a folder, a Hub id or a GGUF file, a LoRA adapter included, onto the GPU if there is one."""
+    def load(
+        cls,
+        path: str,
+        name: str,
+        dtype: str | None = None,
+        load_in_4bit: bool = False,
+        asked: Asked | None = None,
+    ) -> LanguageModel:
+        """Loads a folder, a Hub id or a GGUF file, a LoRA adapter included, onto the GPU if there is one.
+
+        Args:
+            dtype: Of the weights; unset, that of `asked`, else float32 on a CPU and as they are stored on a GPU.
+        """
         cuda = torch.cuda.is_available()
-        settings: dict[str, Any] = {"dtype": dtype or ("auto" if cuda else "float32")}
+        chosen = dtype or (asked and asked.dtype) or ("auto" if cuda else "float32")
+        settings: dict[str, Any] = {"dtype": chosen}
         if load_in_4bit:
             settings["quantization_config"] = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
         if cuda:
@@ -73,9 +110,26 @@ class LanguageModel(PromptReader):
         digest = f"{model_digest(path)}/{model.dtype}{'/nf4' if load_in_4bit else ''}"
         if any(token.special and TAG.fullmatch(token.content) for token in tokenizer.added_tokens_decoder.values()):
             digest += "/tags"  # an older cache holds its responses without them
-        return cls(model, tokenizer, name, digest)
+        return cls(model, tokenizer, name, digest, asked)
 
     # ---- prompts ----
+
+    @property
+    def rendering(self) -> dict[str, Any]:
+        """What changes the form of its prompts: empty if nothing does."""
+        found: dict[str, Any] = {
+            "chat_template_kwargs": self.chat_template_kwargs,
+            "template_date": self.template_date,
+        }
+        if not self.format.chat and self.format.base_template != BASE_TEMPLATE:
+            found["base_template"] = self.format.base_template
+        return {name: value for name, value in found.items() if value}
+
+    def asking(self, shown: Sequence[str]) -> dict[str, Any]:
+        """How it is asked these messages, for the results: a digest of the prompts' tokens, and what made them so."""
+        prompts = json_digest([self.prompt_ids(self.asked(text)) for text in shown], 16)
+        how = {"prompts": prompts, "stop_strings": self.stop_strings, "precision": self.how.precision}
+        return how | self.rendering
 
     def asked(self, shown: str, previous: Sequence[str] = (), peer_template: str = "") -> Prompt:
         """A user's message, with what earlier peers said, as this model may read it."""
@@ -126,7 +180,8 @@ class LanguageModel(PromptReader):
             disable_compile=True,
             **(sampling if decoding.temperature > 0 else {}),
         )
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        cuda = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda), bare_settings(self.model), self._autocast():
             torch.manual_seed(seed)
             output = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
         return [self._completion(row) for row in output[:, width:].tolist()]
@@ -150,7 +205,8 @@ class LanguageModel(PromptReader):
         ids = torch.tensor([row + [self.pad_id] * (width - len(row)) for row in rows], device=device)
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
         first = min(map(len, contexts)) - 1
-        logits = self.model(ids, attention_mask=mask, logits_to_keep=width - first).logits.float()
+        with self._autocast():
+            logits = self.model(ids, attention_mask=mask, logits_to_keep=width - first).logits.float()
         found = []
         for row, (context, target) in enumerate(zip(contexts, targets, strict=True)):
             begin = len(context) - 1 - first
@@ -167,7 +223,14 @@ class LanguageModel(PromptReader):
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in contexts], device=self.model.device)
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         inputs = {"attention_mask": mask, "position_ids": positions, "logits_to_keep": 1}
-        return self.model(torch.tensor(ids, device=self.model.device), **inputs).logits[:, -1].float()
+        with self._autocast():
+            return self.model(torch.tensor(ids, device=self.model.device), **inputs).logits[:, -1].float()
+
+    def _autocast(self) -> AbstractContextManager:
+        """The precision that it is measured in."""
+        if self.how.autocast is None:
+            return nullcontext()
+        return torch.autocast(self.model.device.type, getattr(torch, self.how.autocast), cache_enabled=False)
 
 
 def model_digest(path: str, revision: str | None = None) -> str:
@@ -183,7 +246,8 @@ def model_digest(path: str, revision: str | None = None) -> str:
         return f"{path}@{AutoConfig.from_pretrained(path, revision=revision)._commit_hash}"
     base = [] if adapter is None else [model_digest(adapter["base_model_name_or_path"], adapter.get("revision"))]
     folder = adapter_folder(path, revision)
-    return files_digest((file for pattern in _WEIGHTS for file in folder.glob(pattern)), *base)
+    files = (file for pattern in _WEIGHTS for file in folder.glob(pattern) if file.name != ASKED)
+    return files_digest(files, *base)
 
 
 def describe(decoding: Decoding) -> dict[str, Any]:

@@ -22,21 +22,93 @@ def summarise(scores: Scores) -> dict[str, Any]:
     return _map(scores, lambda scoring, system, metric, values: summary(values))
 
 
-def compare(before: Mapping[str, Any], after: Mapping[str, Any], path: str) -> dict[str, Any]:
+def check_alike(before: Mapping[str, Any], now: Mapping[str, Any], path: str, anyway: bool = False) -> list[str]:
+    """What was asked or read differently, a phrase each: a difference between the scores might be that of asking.
+
+    Compared is what both results say: questions; the prompt; where answers stand and how they are compared with gold;
+    decoding, by its settings; and for each peer the tokens of its prompts, stop strings and precision. Seeds may
+    differ, and the settings of samples where one of the two has none.
+
+    Args:
+        before, now: Results as they are in the files, `now` also before there are scores.
+        path: Where `before` is from, for messages.
+        anyway: Return the phrases instead of raising an error.
+
+    Raises:
+        ValueError: Something differs; other questions or golds can never be compared.
+    """
+    if before.get("questions") != now["questions"]:
+        raise ValueError(
+            f"{path} is of other questions ({before.get('benchmark')}, {len(before.get('questions') or ())} of them): "
+            "compare results of the same benchmark, split, limit and seed."
+        )
+    old, new = before["peers"], now.get("peers", before["peers"])
+    if not set(old) & set(new) and not len(old) == len(new) == 1:
+        raise ValueError(f"{path} has no peer in common with these: its peers are {', '.join(before['peers'])}.")
+    found = [*_named_differently(before, now), *_set_differently(before, now), *_rendered_differently(before, now)]
+    if found and not anyway:
+        raise ValueError(
+            f"{path} was asked differently: {'; '.join(found)}. Ask both alike, or compare them with --compare-anyway."
+        )
+    return found
+
+
+def _named_differently(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Prompts, and how answers are found and compared."""
+    found = []
+    for what in ("prompt", "judge_prompt"):
+        old, new = before.get(what) or {}, now.get(what) or {}
+        if old and new and old["digest"] != new["digest"]:
+            found.append(f"the {what.replace('_', ' ')} was {old['name']} and is {new['name']}")
+    old, new = before.get("scorings") or {}, now.get("scorings") or {}
+    for name in [name for name in old if name in new]:
+        found += _changes(f"{name} ", old[name], new[name])
+    return found
+
+
+def _set_differently(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Decoding and reading. The metrics' names say how many samples there were, but for the gap."""
+    old, new = before.get("settings") or {}, now.get("settings") or {}
+    free = {"seed"} if "scope" in new else {"seed", "samples"}
+    if not (old.get("samples") and new.get("samples")):
+        free |= {"temperature", "top_p"}
+    if None in (old.get("peer_template"), new.get("peer_template")):
+        free |= {"peer_template"}
+    return _changes("", *({k: v for k, v in one.items() if k not in free} for one in (old, new)))
+
+
+def _rendered_differently(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What each model read, where it stopped and how it computed; a single peer is held against a single peer."""
+    found = []
+    for which in ("asked", "judges_asked"):
+        old, new = before.get(which) or {}, now.get(which) or {}
+        if len(old) == len(new) == 1:
+            old = dict(zip(new, old.values(), strict=True))
+        for name in [name for name in new if name in old]:
+            one, other = old[name], new[name]
+            keys = dict.fromkeys([*one, *other])  # what is usual is left out of either
+            found += _changes(f"{name}'s ", *({key: how.get(key) for key in keys} for how in (one, other)))
+    return found
+
+
+def _changes(whose: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The values that differ, of the names that both have."""
+    both = [name for name in old if name in new]
+    return [f"{whose}{name} was {old[name]!r} and is {new[name]!r}" for name in both if old[name] != new[name]]
+
+
+def compare(before: Mapping[str, Any], after: Mapping[str, Any], path: str, anyway: bool = False) -> dict[str, Any]:
     """The gain of every score that both results have, questions paired.
 
     Args:
         before, after: Results as they are in the files.
         path: Where `before` is from, for messages.
+        anyway: Also where something was asked differently (`check_alike`).
 
     Raises:
-        ValueError: For other questions or golds, or results without a score in common.
+        ValueError: For other questions or golds, what was asked differently, or results without a score in common.
     """
-    if before.get("questions") != after["questions"]:
-        raise ValueError(
-            f"{path} is of other questions ({before.get('benchmark')}, {len(before.get('questions') or ())} of them): "
-            "compare results of the same benchmark, split, limit and seed."
-        )
+    check_alike(before, after, path, anyway)
     earlier = _renamed(before, after)
 
     def change(scoring: str, system: str, metric: str, new: dict[str, Any]) -> dict[str, Any] | None:
@@ -83,7 +155,12 @@ def table(results: Mapping[str, Any]) -> list[str]:
         rows = [[system, *(_percent(own.get(metric)) for metric in metrics)] for system, own in systems.items()]
         head = [f"{scoring}, {len(results['questions'])} questions", *metrics]
         lines += [*pipe_table(head, rows, even=True), ""]
-    return lines + change_table(results.get("comparison", {}))
+    return [*lines, *different_lines(results), *change_table(results.get("comparison", {}))]
+
+
+def different_lines(results: Mapping[str, Any]) -> list[str]:
+    """What was asked differently from what these results are compared with, if it was."""
+    return [f"Compared although: {'; '.join(results['differently'])}.", ""] if results.get("differently") else []
 
 
 def change_table(comparison: Mapping[str, Any]) -> list[str]:

@@ -94,7 +94,7 @@ class TrueFalse:
 
     @property
     def key(self) -> Any:
-        return ["true_false", self.judge.digest, self.prompt.digest]
+        return ["true_false", self.judge.digest, self.prompt.digest, *filter(None, [self.judge.rendering])]
 
     @cached_property
     def words(self) -> LabelWords:
@@ -141,7 +141,7 @@ class Likelihood:
 
     @property
     def key(self) -> Any:
-        return ["likelihood", self.judge.digest, self.mean]
+        return ["likelihood", self.judge.digest, self.mean, *filter(None, [self.judge.rendering])]
 
     def reads(self, case: Case) -> str:
         return self.judge.format.guard.disarm(case.response, keep_tags=True)
@@ -171,7 +171,7 @@ class RewardModel(PromptReader):
         if self.model.config.num_labels > 2:
             raise ValueError(f"{path} has {self.model.config.num_labels} classes: a verifier has one or two.")
         self.model.config.pad_token_id = self.tokenizer.pad_token_id
-        self.key = ["reward model", model_digest(path)]
+        self.key = ["reward model", model_digest(path), *filter(None, [self.template_date])]
 
     def logits(self, cases: Sequence[Case]) -> torch.Tensor:
         """(B, classes), float32; differentiable."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pst_rl.benchmarks.items import Item
     from pst_rl.benchmarks.model import Decoding, LanguageModel
     from pst_rl.benchmarks.scores import Responses
+    from pst_rl.peers.asked import Asked
 
 
 @dataclass
@@ -64,6 +65,18 @@ class Questions:
     """Weights' dtype, such as bfloat16; by default float32 on a CPU, else as they are stored."""
     load_in_4bit: bool = False
     """Load the weights in 4 bits (NF4)."""
+    autocast: Literal["no", "bfloat16", "float16"] | None = None
+    """Compute in this dtype, as training does with bf16 or fp16; by default as a trained peer's run did, else no."""
+    chat_template_kwargs: dict[str, Any] | None = None
+    """For the chat template, as JSON: '{"enable_thinking": false}'; by default as a trained peer's run did."""
+    template_date: str | None = None
+    """Day, as YYYY-MM-DD, that a chat template writes as today's; by default that of a trained peer's run, else a
+    fixed one."""
+    base_template: str | None = None
+    """Text around {prompt} for a model without a chat template; by default as a trained peer's run did."""
+    stop_strings: list[str] | None = None
+    """A response ends before the first of these; by default as in a trained peer's run, else strings that begin a
+    next question, for a model without a chat template."""
     dry_run: bool = False
     """Show the first prompt of each peer and count what would be asked; load no weights."""
 
@@ -77,6 +90,14 @@ class Questions:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least {low}, got {value}.")
         if self.temperature <= 0 or not 0 < self.top_p <= 1:
             raise ValueError("--temperature must be above 0 and --top-p above 0 and at most 1.")
+        if self.base_template is not None and "{prompt}" not in self.base_template:
+            raise ValueError(f"--base-template must contain {{prompt}}, got {self.base_template!r}.")
+        from pst_rl.peers.reader import check_template_words
+        from pst_rl.peers.template_date import check_date
+
+        check_template_words(self.chat_template_kwargs)
+        if self.template_date is not None:
+            check_date(self.template_date)
 
     def load_questions(self) -> tuple[Benchmark, list[Item], dict[str, Any]]:
         """The benchmark, its items, and what a result is known by."""
@@ -108,17 +129,38 @@ class Questions:
     def load_model(self, name: str, path: str) -> LanguageModel:
         from pst_rl.benchmarks.model import LanguageModel
 
-        return LanguageModel.load(path, name, self.dtype, self.load_in_4bit)
+        return LanguageModel.load(path, name, self.dtype, self.load_in_4bit, self.asked(name, path))
+
+    def asked(self, name: str, path: str) -> Asked:
+        """How a model is asked: as its run asked it, if it has a record, but for what the options say."""
+        from pst_rl.peers.asked import Asked, read_asked
+
+        recorded = read_asked(path)
+        fields = ("dtype", "autocast", "chat_template_kwargs", "template_date", "base_template", "stop_strings")
+        chosen = (recorded or Asked()).with_own({name: getattr(self, name) for name in fields})
+        if recorded is not None:
+            usual = Asked(stop_strings=chosen.stop_strings, dtype="float32")
+            adopted = [
+                f"{field} {getattr(chosen, field)!r}"
+                for field in fields
+                if getattr(chosen, field) not in (getattr(usual, field), getattr(self, field))
+            ]
+            if adopted:
+                print(f"{name} is asked as in its run: {', '.join(adopted)}.")
+            if recorded.load_in_4bit and not self.load_in_4bit:
+                print(f"{name} was measured with weights in 4 bits there: --load-in-4bit does so here.")
+        return chosen
 
     def plan(self, benchmark: Benchmark, items: Sequence[Item], peers: dict[str, str], each: int) -> list[str]:
         """What a dry run prints, for `each` responses to a question."""
         from pst_rl.cli.prompt_preview import read_prompts
-        from pst_rl.peers.prompts import BASE_TEMPLATE
 
         asked = [[{"role": "user", "content": item.shown}] for item in items]
         lines = []
         for name, path in peers.items():
-            lines += [f"---- {name}: {path}", str(read_prompts(path, asked, BASE_TEMPLATE)), ""]
+            how = self.asked(name, path)
+            seen = read_prompts(path, asked, how.base_template, how.template_date, **how.chat_template_kwargs)
+            lines += [f"---- {name}: {path}", str(seen), ""]
         room, total = self.decoding(benchmark, True).max_new_tokens, len(items) * each * len(peers)
         lines += [f"{len(items)} questions x {each} responses x {len(peers)} peers, up to {room} tokens each"]
         return [*lines, f"at most {total * room:,} tokens written, fewer where the cache has them"]
@@ -142,6 +184,8 @@ class Eval(Questions):
     """How a response is shown to later peers, with {text}; by default the benchmark's."""
     compare: str | None = None
     """results.json of an earlier evaluation of the same questions: gains with intervals and paired tests."""
+    compare_anyway: bool = False
+    """Compare, too, what was asked or read in another way; the results say what differed."""
     output_dir: str = "runs/eval"
     """Folder of results.json, responses.jsonl and the cache."""
     cache: str | None = None
@@ -155,7 +199,7 @@ class Eval(Questions):
         """
         from pst_rl.benchmarks.cache import Cache
         from pst_rl.benchmarks.peer_set import find_peers
-        from pst_rl.benchmarks.results import compare, summarise, table
+        from pst_rl.benchmarks.results import check_alike, compare, summarise, table
         from pst_rl.benchmarks.scores import score
         from pst_rl.report.results_file import read_results_file, write_results_file
 
@@ -164,27 +208,30 @@ class Eval(Questions):
         benchmark, items, known = self.load_questions()
         peers = find_peers(self.peers)
         earlier = read_results_file(self.compare, "evaluation") if self.compare else None
-        if self.compare and earlier and earlier["questions"] != known["questions"]:
-            compare(earlier, known, self.compare)  # raises
+        together = self.collaborative and len(peers) > 1
+        known |= {"settings": self._settings(benchmark, together)}
+        if self.compare and earlier:
+            check_alike(earlier, known, self.compare, self.compare_anyway)
         if self.dry_run:
-            each = 1 + self.samples + (self.collaborative and len(peers) > 1)
+            each = 1 + self.samples + together
             print("\n".join(self.plan(benchmark, items, peers, each)))
             return
         folder = Path(self.output_dir)
         cache = Cache(Path(self.cache) if self.cache else folder / "cache.jsonl")
         models = [self.load_model(name, path) for name, path in peers.items()]
-        responses = self._ask(benchmark, items, models, cache)
-        settings = {
-            name: getattr(self, name) for name in ("samples", "temperature", "top_p", "seed", "parse_truncated")
-        }
-        results = known | {
+        known |= {
             "peers": {m.name: {"model": peers[m.name], "digest": m.digest} for m in models},
-            "settings": settings | {"max_new_tokens": self.decoding(benchmark, True).max_new_tokens},
+            "asked": {m.name: m.asking([item.shown for item in items]) for m in models},
+        }
+        if self.compare and earlier:
+            known["differently"] = check_alike(earlier, known, self.compare, self.compare_anyway)
+        responses = self._ask(benchmark, items, models, cache)
+        results = known | {
             "finished": {name: _share(r.finished for r in rows) for name, rows in responses.greedy.items()},
             "scores": summarise(score(benchmark, items, responses, self._ks(), self.parse_truncated)),
         }
         if self.compare and earlier:
-            results["comparison"] = compare(earlier, results, self.compare)
+            results["comparison"] = compare(earlier, results, self.compare, self.compare_anyway)
         path = write_results_file(folder, "evaluation", results)
         lines = (json.dumps(row) + "\n" for row in _rows(items, responses))
         write_atomically(folder / "responses.jsonl", "".join(lines))
@@ -197,6 +244,14 @@ class Eval(Questions):
             raise ValueError(f"--k must lie between 1 and --samples ({self.samples}), got {self.k}.")
         if self.peer_template is not None and "{text}" not in self.peer_template:
             raise ValueError(f"--peer-template must contain {{text}}, got {self.peer_template!r}.")
+
+    def _settings(self, benchmark: Benchmark, together: bool) -> dict[str, Any]:
+        """How it is asked and read, for the results."""
+        names = ("samples", "temperature", "top_p", "seed", "parse_truncated")
+        return {name: getattr(self, name) for name in names} | {
+            "max_new_tokens": self.decoding(benchmark, True).max_new_tokens,
+            "peer_template": (self.peer_template or benchmark.peer_template) if together else None,
+        }
 
     def _ks(self) -> list[int]:
         return self.k or ([self.samples] if self.samples else [])

@@ -48,6 +48,8 @@ class GVGap(Questions):
     """Prompt of true_false: a name or a text file with {question} and {response}."""
     compare: str | None = None
     """results.json of an earlier measurement on the same questions: changes with intervals and paired tests."""
+    compare_anyway: bool = False
+    """Compare, too, what was asked, judged or read in another way; the results say what differed."""
     output_dir: str = "runs/gv-gap"
     """Folder of results.json and the cache."""
     cache: str | None = None
@@ -62,7 +64,7 @@ class GVGap(Questions):
         from pst_rl.benchmarks.cache import Cache
         from pst_rl.benchmarks.peer_set import find_peers
         from pst_rl.benchmarks.prompts import load_prompt
-        from pst_rl.benchmarks.results import change_table, compare, gap_table
+        from pst_rl.benchmarks.results import change_table, check_alike, compare, different_lines, gap_table
         from pst_rl.benchmarks.verifiers import load_verifier
         from pst_rl.report.results_file import read_results_file, write_results_file
 
@@ -75,8 +77,12 @@ class GVGap(Questions):
         judges = find_peers(self.judge_peers) if self.judge_peers else peers
         self._check_judges(peers, judges)
         earlier = read_results_file(self.compare, "gap") if self.compare else None
-        if self.compare and earlier and earlier["questions"] != known["questions"]:
-            compare(earlier, known, self.compare)  # raises
+        decoding = self.decoding(benchmark, greedy=False)
+        settings = {name: getattr(self, name) for name in SETTINGS} | {"quantile": threshold.quantile}
+        known["judge_prompt"] = {"name": prompt.name, "digest": prompt.digest}
+        known["settings"] = settings | {"max_new_tokens": decoding.max_new_tokens}
+        if self.compare and earlier:
+            check_alike(earlier, known, self.compare, self.compare_anyway)
         if self.dry_run:
             print("\n".join(self.plan(benchmark, items, peers, self.samples)))
             scored = len(items) * len(peers) * self.samples
@@ -89,7 +95,9 @@ class GVGap(Questions):
         models = {name: self.load_model(name, path) for name, path in peers.items()}
         same = judges == peers
         judging = models if same else {name: self.load_model(name, path) for name, path in judges.items()}
-        decoding = self.decoding(benchmark, greedy=False)
+        known |= self._asked(items, peers, models, judging)
+        if self.compare and earlier:
+            known["differently"] = check_alike(earlier, known, self.compare, self.compare_anyway)
         drawn = self._draw(models, benchmark, items, decoding, cache)
         scores: dict[str, Any] = {}
         for verifier in self.verifiers:
@@ -97,18 +105,30 @@ class GVGap(Questions):
                 scores[label] = self._score(panels, drawn, threshold, cache)
         results = known | {
             "scoring": next(iter(benchmark.scorings)),
-            "peers": {n: {"model": peers[n], "digest": m.digest} for n, m in models.items()},
             "judges": {n: {"model": judges[n], "digest": m.digest} for n, m in judging.items()},
-            "judge_prompt": {"name": prompt.name, "digest": prompt.digest},
-            "settings": {name: getattr(self, name) for name in SETTINGS}
-            | {"quantile": threshold.quantile, "max_new_tokens": decoding.max_new_tokens},
             "scores": scores,
         }
         if self.compare and earlier:
-            results["comparison"] = compare(earlier, results, self.compare)
+            results["comparison"] = compare(earlier, results, self.compare, self.compare_anyway)
         path = write_results_file(folder, "gap", results)
-        print("\n".join(gap_table(results) + change_table(results.get("comparison", {}))))
+        changes = change_table(results.get("comparison", {}))
+        print("\n".join([*gap_table(results), *different_lines(results), *changes]))
         print(f"Written: {path}")
+
+    @staticmethod
+    def _asked(
+        items: Sequence[Item],
+        peers: Mapping[str, str],
+        models: Mapping[str, LanguageModel],
+        judging: Mapping[str, LanguageModel],
+    ) -> dict[str, Any]:
+        """Who is asked, and how, for the results."""
+        shown = [item.shown for item in items]
+        return {
+            "peers": {name: {"model": peers[name], "digest": model.digest} for name, model in models.items()},
+            "asked": {name: model.asking(shown) for name, model in models.items()},
+            "judges_asked": {name: model.asking(shown) for name, model in judging.items()},
+        }
 
     def check(self) -> None:
         super().check()

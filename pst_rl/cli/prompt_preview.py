@@ -23,12 +23,21 @@ class Prompts:
         return f"{self.first}\n{len(self.lengths)} prompts of {low} to {high} tokens, median {middle:g}"
 
 
-def read_prompts(path: str, prompts: Sequence[Prompt], base_template: str, **template_options: Any) -> Prompts:
+def read_prompts(
+    path: str,
+    prompts: Sequence[Prompt],
+    base_template: str,
+    template_date: str | None = None,
+    /,
+    **template_options: Any,
+) -> Prompts:
     """Prompts as the tokenizer of a Hub id or folder writes them.
 
     Args:
         base_template: Text around a prompt for a model without a chat template.
+        template_date: What a chat template writes as today's date.
         template_options: For the chat template.
     """
-    reader = PromptReader(load_tokenizer(path), base_template, chat_template_kwargs=template_options)
+    tokenizer = load_tokenizer(path)
+    reader = PromptReader(tokenizer, base_template, chat_template_kwargs=template_options, template_date=template_date)
     return Prompts(reader.render(prompts[0]), tuple(len(reader.prompt_ids(prompt)) for prompt in prompts))

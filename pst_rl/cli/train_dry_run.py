@@ -91,7 +91,8 @@ def plan_training(arguments: Arguments) -> list[str]:
 
     prompts = list(train["prompt"])
     options = args.chat_template_kwargs or {}
-    seen = [read_prompts(str(spec.model), prompts, args.base_template, **options) for spec in specs.values()]
+    asked = (args.base_template, args.template_date)
+    seen = [read_prompts(str(spec.model), prompts, *asked, **options) for spec in specs.values()]
     lines = []
     for p, (name, spec) in enumerate(specs.items()):
         first = (
@@ -125,10 +126,11 @@ def plan_training(arguments: Arguments) -> list[str]:
 
 def _after(earlier: Sequence[str], spec: PeerSpec, prompt: Prompt, args: PSTConfig) -> str:
     """A prompt of a peer that reads earlier ones, with a mark for what each of them will say."""
-    form = PromptFormat.of(load_tokenizer(str(spec.model)), args.base_template)
+    options = args.chat_template_kwargs or {}
+    form = PromptFormat.of(load_tokenizer(str(spec.model)), args.base_template, **options)
     marks = [f"[what {name} says]" for name in earlier]
     shown = foreign_prompt(form, lambda asked, texts: show_peers(asked, texts, args.peer_template), prompt, marks)
-    return read_prompts(str(spec.model), [shown], args.base_template, **(args.chat_template_kwargs or {})).first
+    return read_prompts(str(spec.model), [shown], args.base_template, args.template_date, **options).first
 
 
 def _overlong(

@@ -18,6 +18,7 @@ from pst_rl.aggregation import AGGREGATORS
 from pst_rl.aggregation.votes import Majority
 from pst_rl.data import FILE_FORMATS, PRESETS
 from pst_rl.peers.adapters import own_adapter
+from pst_rl.peers.asked import asked_by
 from pst_rl.peers.sources import gguf_on_hub
 from pst_rl.report import RunResults, markdown_table, pipe_table
 from pst_rl.rewards import provider_name
@@ -191,6 +192,12 @@ def settings(run: CardRun, name: str) -> Iterable[tuple[str, str]]:
     group = f"{args.num_generations} for each question and peer, {args.generation_batch_size // args.num_generations}"
     yield "Samples", f"{group} questions at a time, temperature {args.temperature:g}, top_p {args.top_p:g}"
     yield "Completion length", f"at most {args.max_completion_length} tokens"
+    asked = asked_by(run.peers[name])
+    yield "Measured in", asked.precision
+    if asked.chat_template_kwargs:
+        yield "Chat template told", f"`{json.dumps(asked.chat_template_kwargs)}`"
+    if asked.template_date:
+        yield "Date in the chat template", asked.template_date
     yield "Optimizer steps", str(run.step)
     rate = args.learning_rate if spec.learning_rate is None else spec.learning_rate
     yield "Learning rate", f"{rate:g}, {SchedulerType(args.lr_scheduler_type).value} schedule"

@@ -23,6 +23,7 @@ from pst_rl.loop.faults import FaultMonitor, StopOnFaults
 from pst_rl.loop.lock import RunLock
 from pst_rl.loop.preemption import Preemption
 from pst_rl.loop.repositories import PeerRepositories, check_hub_strategy, repository_arguments
+from pst_rl.peers.asked import asked_by, write_asked
 from pst_rl.peers.peer_trainer import PAPER, PeerTrainer
 from pst_rl.peers.self_test import self_test
 from pst_rl.peers.spec import PeerSpec, check_launch
@@ -219,6 +220,7 @@ class JointTrainer(JointCheckpoints, PeerRepositories):
         for name, peer in self.trained.items():
             folder = os.path.join(output_dir or self.args.output_dir, name)
             save_peer(peer, folder, exact=self._unfinished)
+            write_asked(asked_by(peer), folder)
             self.write_card(name, folder)
 
     def write_card(self, name: str, folder: str | os.PathLike) -> None:

@@ -1,14 +1,15 @@
-"""Sampling with each distinct prompt read once and the keys and values it leaves behind; greedy decoding."""
+"""How a peer generates: by the settings of its run alone, in one precision, each distinct prompt read once."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import AutocastKwargs
 from torch import nn
 from transformers import DynamicCache, GenerationConfig
 from trl.models.utils import unwrap_model_for_generation
@@ -85,6 +86,46 @@ def without_dropout(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def bare_settings(model: Any) -> Iterator[None]:
+    """Nothing of the model's own generation settings is used inside; afterwards they are what they were.
+
+    `generate` fills what its caller leaves unset from them: `min_p`, `num_beams`, `suppress_tokens`, all that a
+    `generation_config.json` may hold. The samples would then not come from the policy that the loss takes them to come
+    from. The tokens that end a response are the caller's to give (`pst_rl.peers.reader.end_ids`).
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model  # PEFT hands on its base model's
+    own, base.generation_config = base.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        base.generation_config = own
+
+
+@contextmanager
+def one_policy(engine: GRPOTrainer) -> Iterator[None]:
+    """Generation inside is by the run's settings alone, and in the run's precision whether or not training has begun.
+
+    accelerate wraps the forward pass of a trained model in autocast when training begins; before that, and for a
+    frozen peer always, the same weights would answer in another precision. Wrapped already, a model is left alone.
+    """
+    own_precision = engine.use_vllm or engine.use_transformers_continuous_batching
+    wrapped = hasattr(engine.model, "_original_forward")  # accelerate's mark
+    no_copies = AutocastKwargs(cache_enabled=False)  # else one of every weight would be kept until all is said
+    autocast = nullcontext() if own_precision or wrapped else engine.accelerator.autocast(no_copies)
+    with bare_settings(engine.model), autocast:
+        yield
+
+
+def keep_savable(model: Any) -> None:
+    """Lets a model's own generation settings be saved as they came.
+
+    TRL enters its padding token into them. transformers saves settings that it finds fault with (a temperature without
+    sampling) only as long as they are unchanged, and would fail at the first checkpoint.
+    """
+    model.generation_config._original_object_hash = hash(model.generation_config)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from trl import GRPOTrainer
 from pst_rl.config import PSTConfig
 from pst_rl.peers import vllm
 from pst_rl.peers.findings import SelfTest
-from pst_rl.peers.generation import LiveCache, greedy_decoding, sample, without_dropout
+from pst_rl.peers.generation import LiveCache, greedy_decoding, keep_savable, one_policy, sample, without_dropout
 from pst_rl.peers.loading import adapter_weights, peer_model, repair_model, stored_dtype
 from pst_rl.peers.micro_batches import Batch, filled_columns, sort_by_length
 from pst_rl.peers.positions import reading_window
@@ -104,6 +104,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
         if self.use_vllm:
             vllm.keep_base_weights(self.vllm_generation)
         repair_model(self.model, spec, given)
+        keep_savable(self.model)
         rate = args.learning_rate if spec.learning_rate is None else spec.learning_rate
         if "adam" in args.optim and (fault := warning_of_lost_steps(spec.name, self.model.parameters(), rate)):
             logger.warning(fault)
@@ -114,6 +115,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
             ends=self.eos_token_ids,
             chat_template=self.chat_template,
             chat_template_kwargs=self.chat_template_kwargs,
+            template_date=args.template_date,
         )
         self.stop_strings = (
             args.stop_strings if args.stop_strings is not None else ([] if self.format.chat else NEXT_QUESTION)
@@ -166,7 +168,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
             prompts: What is recorded as the prompt of each row.
             prompt_ids: The context of each row.
         """
-        with greedy_decoding(self, greedy), without_dropout(self.model):
+        with greedy_decoding(self, greedy), one_policy(self), without_dropout(self.model):
             completion_ids, logprobs, cells = self._complete(prompt_ids)
         ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
         finished = []

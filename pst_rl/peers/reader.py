@@ -13,7 +13,13 @@ from typing import Any, Protocol
 
 from pst_rl.peers.prompts import BASE_TEMPLATE, Prompt, PromptFormat
 from pst_rl.peers.sources import adapter_config, adapter_folder, gguf_path, is_gguf
+from pst_rl.peers.template_date import TEMPLATE_DATE, check_date, reads_date, with_date
 
+# What we say to `apply_chat_template` ourselves: as a word for the template it would be said twice.
+_OURS = """
+    conversation messages add_generation_prompt continue_final_message tokenize padding truncation max_length
+    return_tensors return_dict return_assistant_tokens_mask tokenizer_kwargs
+""".split()
 _SILENT = ("bos", "eos", "pad", "unk", "sep", "cls", "mask")  # what a tokenizer names for its own use
 
 
@@ -55,10 +61,15 @@ class PromptReader:
         ends: Tokens that end a response.
         chat_template: Instead of the tokenizer's own.
         chat_template_kwargs: For the chat template, such as `enable_thinking`.
+        template_date: What a chat template writes that writes today's date, as YYYY-MM-DD; unset: `TEMPLATE_DATE`.
 
     Attributes:
         format: The form of its prompts, and the guard before them.
         eos_token_ids: `ends`.
+        template_date: The date that the chat template writes; `None` if it writes none.
+
+    Raises:
+        ValueError: Words for the chat template that are none, or no date.
     """
 
     def __init__(
@@ -69,11 +80,19 @@ class PromptReader:
         ends: Sequence[int] = (),
         chat_template: str | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        template_date: str | None = None,
     ):
         self._tokenizer = tokenizer
         self.eos_token_ids = list(ends)
-        self.chat_template = chat_template
-        self.chat_template_kwargs = dict(chat_template_kwargs or {})
+        self.chat_template_kwargs = check_template_words(chat_template_kwargs)
+        self.chat_template = self.chat_template_kwargs.pop("chat_template", chat_template)
+        day = check_date(template_date or TEMPLATE_DATE)
+        text = None
+        if self.chat_template or tokenizer.chat_template:
+            text = tokenizer.get_chat_template(self.chat_template, self.chat_template_kwargs.get("tools"))
+        self.template_date = day if reads_date(text) else None
+        if text is not None and self.template_date is not None:
+            self.chat_template = with_date(text, day)
         self.format = PromptFormat.of(tokenizer, base_template, self.eos_token_ids, **self._template_options)
 
     @property
@@ -88,9 +107,13 @@ class PromptReader:
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt, up to where the answer begins; `format.adapt` makes it acceptable."""
         prompt = self.format.adapt(prompt)
-        if isinstance(prompt, str):
-            return list(self._tokenizer(text=prompt)["input_ids"])
-        return self.message_ids(prompt)
+        if not isinstance(prompt, str):
+            return self.message_ids(prompt)
+        ids, plain = list(self._tokenizer(text=prompt)["input_ids"]), plain_ids(self._tokenizer, [prompt])[0]
+        for front in range(len(ids) - len(plain), -1, -1):  # some tokenizers put an end behind it, too
+            if ids[front : front + len(plain)] == plain:
+                return ids[: front + len(plain)]
+        return ids
 
     def message_ids(self, messages: list[dict[str, str]], answer_next: bool = True) -> list[int]:
         """Token ids of messages in the chat template; with `answer_next`, the header of the answer comes behind."""
@@ -145,6 +168,21 @@ class PromptReader:
         kept = self.response_text(ids[drop + 2 :])
         # A cut inside a character's bytes leaves marks that are longer than the bytes: the text might never fit.
         return kept.lstrip("\N{REPLACEMENT CHARACTER}")
+
+
+def check_template_words(words: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A copy of what a chat template is told.
+
+    Raises:
+        ValueError: Something is not the template's to be told.
+    """
+    if words is not None and not isinstance(words, Mapping):
+        raise ValueError(
+            f'chat_template_kwargs must be names with values, such as {{"enable_thinking": false}}, got {words!r}.'
+        )
+    if ours := sorted(set(words or {}) & set(_OURS)):
+        raise ValueError(f"chat_template_kwargs has {', '.join(ours)}, which is not for the template: leave it out.")
+    return dict(words or {})
 
 
 def plain_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:

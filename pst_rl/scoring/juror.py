@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -53,6 +54,8 @@ class Juror(PromptReader):
         revision: Hub revision.
         device: Where it computes. Unset: a loaded model stays where it is, another goes to this process's own device.
         base_template: Text around the prompt for a model without a chat template.
+        chat_template_kwargs: For its chat template, such as `enable_thinking`.
+        template_date: The day that its chat template writes as today's, as YYYY-MM-DD; unset: a fixed one.
 
     Raises:
         ValueError: A loaded model without its tokenizer; a template without its place for the prompt.
@@ -68,6 +71,8 @@ class Juror(PromptReader):
         revision: str | None = None,
         device: str | torch.device | None = None,
         base_template: str = BASE_TEMPLATE,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        template_date: str | None = None,
     ):
         if "{prompt}" not in base_template:
             raise ValueError(f"base_template must contain {{prompt}}, got {base_template!r}.")
@@ -84,7 +89,13 @@ class Juror(PromptReader):
         self.model = model.eval().requires_grad_(False)
         if tokenizer.pad_token_id is None:  # padded places are masked, any token will do
             tokenizer.pad_token = tokenizer.eos_token
-        super().__init__(tokenizer, base_template, ends=end_ids(self.model, tokenizer))
+        super().__init__(
+            tokenizer,
+            base_template,
+            ends=end_ids(self.model, tokenizer),
+            chat_template_kwargs=chat_template_kwargs,
+            template_date=template_date,
+        )
         self.accelerator = Placement(self.model.device)
         self.args = NoCheckpointing()
         self.tokens: Counter[str] = Counter()  # "scored" on this process

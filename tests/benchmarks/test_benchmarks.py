@@ -9,7 +9,7 @@ from pst_rl.benchmarks.cache import Cache
 from pst_rl.benchmarks.items import Item, find_benchmark, load_items, with_style
 from pst_rl.benchmarks.model import Completion, Decoding, LanguageModel, model_digest
 from pst_rl.benchmarks.prompts import PromptFile, load_prompt
-from pst_rl.benchmarks.results import GAP_COLUMNS, change_table, compare, gap_table, summarise, table
+from pst_rl.benchmarks.results import GAP_COLUMNS, change_table, check_alike, compare, gap_table, summarise, table
 from pst_rl.benchmarks.scores import Responses, score
 from pst_rl.data import PRESETS
 from pst_rl.measure.samples import judge
@@ -353,6 +353,72 @@ def test_a_comparison_pairs_the_questions():
 
 def test_single_models_are_compared_whatever_their_names():
     assert compare(results([0, 0, 1], "old"), results([1, 0, 1], "new"), "old")["exact_match"]["new"]
+
+
+def asked(prompts="p", precision="float32", **rendering):
+    return {"prompts": prompts, "stop_strings": [], "precision": precision} | rendering
+
+
+def full(**fields):
+    """Results with all that a comparison looks at."""
+    settings = {"samples": 4, "temperature": 1.0, "top_p": 1.0, "seed": 0, "parse_truncated": False}
+    whole = {
+        "prompt": {"name": "plain.v1", "digest": "1"},
+        "scorings": {"exact_match": {"style": "hash", "metric": "whole"}},
+        "settings": settings | {"max_new_tokens": 16, "peer_template": None},
+        "asked": {"a": asked()},
+    }
+    for name, value in fields.items():
+        whole[name] = whole[name] | value if isinstance(whole.get(name), dict) else value
+    return results([0, 0, 1]) | whole
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"prompt": {"name": "boxed.v1", "digest": "2"}}, "the prompt was plain.v1 and is boxed.v1"),
+        ({"scorings": {"exact_match": {"style": "auto", "metric": "whole"}}}, "style was 'hash' and is 'auto'"),
+        ({"scorings": {"exact_match": {"style": "hash", "metric": "first"}}}, "metric was 'whole' and is 'first'"),
+        ({"settings": {"max_new_tokens": 1024}}, "max_new_tokens was 16 and is 1024"),
+        ({"settings": {"parse_truncated": True}}, "parse_truncated was False and is True"),
+        ({"settings": {"temperature": 0.5}}, "temperature was 1.0 and is 0.5"),
+        ({"asked": {"a": asked("q")}}, "a's prompts was 'p' and is 'q'"),
+        ({"asked": {"a": asked(stop_strings=["x"])}}, "a's stop_strings"),
+        ({"asked": {"a": asked(precision="bfloat16")}}, "a's precision was 'float32' and is 'bfloat16'"),
+        ({"asked": {"a": asked(template_date="2031-02-05")}}, "template_date was None and is '2031-02-05'"),
+    ],
+)
+def test_what_was_asked_differently_is_not_compared(fields, message):
+    with pytest.raises(ValueError, match=message) as raised:
+        compare(full(), full(**fields), "old")
+    assert "\n" not in str(raised.value) and "--compare-anyway" in str(raised.value)
+    with pytest.raises(ValueError):
+        check_alike(full(), {k: v for k, v in full(**fields).items() if k != "scores"}, "old")  # before there are any
+    (difference,) = check_alike(full(), full(**fields), "old", anyway=True)
+    assert message in difference
+    after = full(**fields) | {"differently": [difference]}
+    after["comparison"] = compare(full(), after, "old", anyway=True)
+    assert f"Compared although: {difference}." in table(after)
+
+
+def test_what_changes_no_score_may_differ():
+    greedy = full(settings={"samples": 0})
+    assert check_alike(full(), full(settings={"seed": 1, "samples": 8}), "old") == []
+    assert check_alike(greedy, full(settings={"temperature": 0.1, "top_p": 0.5}), "old") == []
+    assert check_alike(full(), full(settings={"peer_template": "{text}"}), "old") == []
+    assert check_alike(results([0, 0, 1]), full(), "old") == []  # an older version's, which does not say
+
+
+def test_a_gap_is_of_its_threshold_and_number_of_samples():
+    gap = {"scope": "all", "quantile": 0.8}
+    for changed in ({"samples": 8}, {"quantile": 0.5}, {"scope": "question"}):
+        with pytest.raises(ValueError, match=f"{next(iter(changed))} was"):
+            check_alike(full(settings=gap), full(settings=gap | changed), "old")
+
+
+def test_models_without_a_name_in_common_are_refused_before_they_are_asked():
+    with pytest.raises(ValueError, match="no peer in common"):
+        check_alike(results([1, 1, 1]), results([1, 1, 1], "b") | {"peers": {"b": {}, "c": {}}}, "old")
 
 
 def test_other_questions_are_not_compared():

@@ -15,6 +15,7 @@ from pst_rl.benchmarks.model import LanguageModel
 from pst_rl.benchmarks.prompts import PromptFile, load_prompt
 from pst_rl.benchmarks.verifiers import Case, Function, Likelihood, TrueFalse, load_verifier, verify
 from pst_rl.cli import main as cli
+from pst_rl.peers.asked import Asked, write_asked
 
 CASES = [Case("2+2?", "2+2?", " 2+2=4. #### 4"), Case("2+2?", "2+2?", " #### 5"), Case("2+2?", "2+2?", "")]
 
@@ -113,6 +114,77 @@ def test_a_dry_run_shows_prompts_and_loads_no_weights(run, monkeypatch, capsys):
     monkeypatch.setattr(LanguageModel, "load", None)
     assert run("eval", "--samples", "4", "--dry-run") == 0
     assert "6 questions x 6 responses x 3 peers" in capsys.readouterr().out and not run.folder.exists()
+
+
+# asked as in its run
+
+
+@pytest.fixture
+def hybrid(tiny, tmp_path):
+    """A peer that thinks unless it is told not to, and that is shown the date, with the record of its run."""
+    folder = tmp_path / "hybrid"
+    shutil.copytree(tiny["llama"], folder)
+    file = folder / "chat_template.jinja"
+    tail, thinking = "{{ 'A:' if add_generation_prompt }}", "{{ 'A:' if thinking is false else 'A: <think>' }}"
+    assert tail in file.read_text()
+    day = "{{ bos_token }}{% if dated %}{{ strftime_now('%d %b') }}{% endif %}"
+    file.write_text(file.read_text().replace(tail, thinking).replace("{{ bos_token }}", day))
+    recorded = {"chat_template_kwargs": {"thinking": False, "dated": True}, "template_date": "2031-02-05"}
+    write_asked(Asked(dtype="float32", autocast="bfloat16", **recorded), folder)
+    return str(folder)
+
+
+def test_a_peer_is_asked_as_its_run_asked_it(run, hybrid, capsys):
+    assert run("eval", "--peers", hybrid) == 0
+    asked = results(run.folder)["asked"]["hybrid"]
+    assert asked["chat_template_kwargs"] == {"thinking": False, "dated": True}
+    assert (asked["template_date"], asked["precision"]) == ("2031-02-05", "float32 with bfloat16 autocast")
+    said = capsys.readouterr().out
+    assert said.startswith(
+        "hybrid is asked as in its run: autocast 'bfloat16', chat_template_kwargs {'thinking': False"
+    )
+    assert run("eval", "--peers", hybrid, "--dry-run") == 0
+    assert "05 FebQ:" in (shown := capsys.readouterr().out) and "<think>" not in shown
+
+
+def test_options_say_otherwise_and_another_way_of_asking_is_not_compared(run, hybrid, monkeypatch, capsys):
+    assert run("eval", "--peers", hybrid) == 0
+    flags = ["--chat-template-kwargs", '{"thinking": true}', "--autocast", "no", "--stop-strings", "####"]
+    capsys.readouterr()
+    assert run("eval", "--peers", hybrid, *flags, folder="b") == 0
+    asked = results(run.folder.parent / "b")["asked"]["hybrid"]
+    assert asked["chat_template_kwargs"] == {"thinking": True} and asked["precision"] == "float32"
+    assert "####" not in (run.folder.parent / "b" / "responses.jsonl").read_text()
+    assert "chat_template_kwargs" not in capsys.readouterr().out
+    monkeypatch.setattr("pst_rl.benchmarks.ask.ask", None)  # refused before anything is asked
+    compare = ["--compare", str(run.folder)]
+    assert run("eval", "--peers", hybrid, *flags, *compare, folder="c") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "hybrid's prompts was" in error and "--compare-anyway" in error
+    monkeypatch.undo()
+    assert run("eval", "--peers", hybrid, *flags, *compare, "--compare-anyway", folder="c") == 0
+    assert "Compared although: hybrid's prompts was" in capsys.readouterr().out
+    assert results(run.folder.parent / "c")["differently"]
+
+
+def test_other_decoding_is_refused_before_anything_is_loaded(run, monkeypatch, tiny, capsys):
+    for command in ("eval", "gv-gap"):
+        flags = ["--peers", tiny["llama"], *(["--judges", "self", "--samples", "2"] if command == "gv-gap" else [])]
+        assert run(command, *flags, limit="2", folder=command) == 0
+    monkeypatch.setattr(LanguageModel, "load", None)
+    for command in ("eval", "gv-gap"):
+        flags = ["--peers", tiny["llama"], *(["--judges", "self", "--samples", "2"] if command == "gv-gap" else [])]
+        flags += ["--compare", str(run.folder.parent / command), "--max-new-tokens", "9"]
+        assert run(command, *flags, limit="2", folder="b") == 2
+        assert "max_new_tokens was 48 and is 9" in capsys.readouterr().err
+
+
+def test_scores_of_a_judge_that_is_asked_otherwise_are_not_found_in_the_cache(hybrid):
+    prompt, keys = load_prompt("judge.v1", ("question", "response")), []
+    for thinking in (True, False):
+        judge = LanguageModel.load(hybrid, "hybrid", asked=Asked(chat_template_kwargs={"thinking": thinking}))
+        keys += [TrueFalse(judge, prompt).key, Likelihood(judge).key]
+    assert len({json.dumps(key) for key in keys}) == 4
 
 
 # gv-gap
@@ -252,6 +324,9 @@ def test_a_verifier_must_score_every_response(tmp_path):
         ("gv-gap", ["--threshold", "0.5", "--quantile", "0.5"], "one of the two"),
         ("gv-gap", ["--verifiers", "magic"], "There is no verifier 'magic': choose true_false"),
         ("gv-gap", ["--verifiers", "json:nothing"], "cannot be imported"),
+        ("eval", ["--template-date", "today"], "must be written as YYYY-MM-DD"),
+        ("eval", ["--chat-template-kwargs", '{"tokenize": true}'], "not for the template"),
+        ("eval", ["--base-template", "Q:"], "must contain {prompt}"),
         ("gv-gap", ["--verifiers", "likelihood", "--judge-prompt", "plain.v1"], "must contain {response}"),
     ],
 )

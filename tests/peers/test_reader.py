@@ -219,3 +219,31 @@ def test_words_become_tokens_in_one_place():
         "peers/prompts.py": {"apply_chat_template"},  # asks the template what it accepts
         "benchmarks/verifiers.py": {"tokenizer"},  # pads conversations that are already text
     }
+
+
+# What is put around a prompt
+
+
+def test_nothing_but_what_begins_is_put_around_a_plain_prompt(tiny):
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = load_tokenizer(tiny["llama"])
+    tokenizer.chat_template = None
+    names = (tokenizer.bos_token, tokenizer.eos_token)
+    ids = [(name, tokenizer.convert_tokens_to_ids(name)) for name in names]
+    plain = plain_ids(tokenizer, ["Question: 2+2?\nAnswer:"])[0]
+    begin, end = names
+    for around, front in (("$A", 0), (f"{begin} $A", 1), (f"$A {end}", 0), (f"{begin} $A {end}", 1)):
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=around, special_tokens=ids)
+        assert PromptReader(tokenizer).prompt_ids(chat("2+2?")) == [token for _, token in ids[:front]] + plain
+
+
+@pytest.mark.parametrize("words", [{"tokenize": False}, {"messages": []}, {"add_generation_prompt": False}])
+def test_words_that_are_not_the_templates_are_refused(tiny, words):
+    with pytest.raises(ValueError, match="is not for the template"):
+        PromptReader(load_tokenizer(tiny["llama"]), chat_template_kwargs=words)
+
+
+def test_a_chat_template_is_told_names_with_values(tiny):
+    with pytest.raises(ValueError, match="must be names with values"):
+        PromptReader(load_tokenizer(tiny["llama"]), chat_template_kwargs="thinking")
