@@ -14,6 +14,7 @@ from huggingface_hub.errors import GatedRepoError
 from transformers import AutoConfig, PreTrainedModel, TrainingArguments
 
 RESERVED_NAMES = {"vote", "pooled_vote", "peers", "aggregate", "rollout"}  # the first part of joint metrics' names
+INIT_FIELDS = ("dtype", "attn_implementation", "revision")  # of a peer that are arguments of `from_pretrained`
 
 
 @dataclass
@@ -71,6 +72,7 @@ def resolve_peers(
     peft_config: Any = None,
     quantization_config: Any = None,
     processing_classes: Mapping[str, Any] | None = None,
+    model_init_kwargs: Mapping[str, Any] | None = None,
 ) -> dict[str, PeerSpec]:
     """Names every peer, fills in the defaults, and refuses what cannot work before any weights are loaded.
 
@@ -97,7 +99,7 @@ def resolve_peers(
                 f"peers={{'{name}-a': ..., '{name}-b': ...}}."
             )
         resolved[name] = replace(
-            spec,
+            with_init_defaults(spec, model_init_kwargs or {}),
             name=name,
             peft_config=_chosen(spec.peft_config, peft_config) if spec.trainable else None,
             quantization_config=_chosen(spec.quantization_config, quantization_config),
@@ -117,6 +119,25 @@ def resolve_peers(
     if not any(spec.trainable for spec in resolved.values()):
         raise ValueError("Every peer is frozen (trainable=False): there is nothing to train.")
     return resolved
+
+
+def with_init_defaults(spec: PeerSpec, defaults: Mapping[str, Any]) -> PeerSpec:
+    """A peer that is loaded with these keyword arguments of `from_pretrained`, where it has none of its own.
+
+    Raises:
+        ValueError: One of them has a place of its own.
+    """
+    places = {
+        "trust_remote_code": "PeerSpec(..., trust_remote_code=True)",
+        "quantization_config": "the trainer's argument quantization_config",
+    }
+    if misplaced := [name for name in places if name in defaults]:
+        raise ValueError(f"model_init_kwargs cannot have {misplaced[0]}: use {places[misplaced[0]]}.")
+    if isinstance(spec.model, PreTrainedModel):
+        return spec
+    fields = {k: defaults[k] for k in INIT_FIELDS if k in defaults and getattr(spec, k) is None}
+    rest = {k: value for k, value in defaults.items() if k not in INIT_FIELDS}
+    return replace(spec, **fields, model_init_kwargs=rest | spec.model_init_kwargs)
 
 
 def _chosen(own: Any, default: Any) -> Any:
@@ -146,9 +167,20 @@ def check_spec(spec: PeerSpec) -> None:
             "Pass peft_config=LoraConfig(...) (on the command line: --use-peft), or trainable=False."
         )
     if isinstance(spec.model, PreTrainedModel):
+        given = [name for name in (*INIT_FIELDS, "trust_remote_code", "model_init_kwargs") if getattr(spec, name)]
+        if given:
+            raise ValueError(
+                f"Peer {spec.name!r} is a model that is loaded already, so its {', '.join(given)} would do nothing. "
+                "Give them to from_pretrained, or name the model instead of loading it."
+            )
         return
     path, of = str(spec.model), f" of peer {spec.name!r}" if spec.name else ""
     if os.path.isdir(path):
+        if spec.revision not in (None, "main"):
+            raise ValueError(
+                f"The folder {path!r}{of} has no revision {spec.revision!r}: revisions are those of Hub repositories. "
+                "Leave it out for this peer."
+            )
         adapter = os.path.isfile(os.path.join(path, "adapter_config.json"))
         if not adapter and not os.path.isfile(os.path.join(path, "config.json")):
             raise ValueError(f"The folder {path!r}{of} holds no model: config.json is missing.")
