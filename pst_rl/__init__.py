@@ -16,7 +16,7 @@ Where things are, and what to touch for what (a name is a file; `...`: more of t
     aggregation/  base (the tie rule, the interface), votes, views, reliability, joint_likelihood: who makes the target
     rewards/      base (the interface, per_sample), basic, vote_share, icm ...: a file a reward; __init__: the registry
     discussion/   base, debate, cross_view, saie ...: further rollouts of a question, and later turns of an answer
-    options/      table (what becomes of each option of TRL's), refusals, best_metric, spelling (names of earlier versions)
+    options/      table (what becomes of each option of TRL's), refusals, best_metric, spelling (earlier names), page
     peers/        spec (what a peer is made from), prompts and reader (how it is asked), foreign_text (the guard before
                   what other models wrote), generation and vllm (how it samples), peer_trainer (its update, by TRL's
                   loss)
