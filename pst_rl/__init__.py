@@ -4,7 +4,7 @@
 
 Where things are, and what to touch for what (a name is a file; `...`: more of the same kind):
 
-    at the top    trainer (strings the stages together), config (options), scheme (names to parts of a run), records
+    at the top    trainer (strings the stages together), config (its options), scheme (names to parts of a run), records
                   (what travels between the stages), data (a data set of questions, labels split off)
     questions/    how questions and golds are read: csv_rows, json_rows, sources (the Hub), columns, choices, golds;
                   prompts (the forms of data that a trainer takes)
@@ -16,6 +16,7 @@ Where things are, and what to touch for what (a name is a file; `...`: more of t
     aggregation/  base (the tie rule, the interface), votes, views, reliability, joint_likelihood: who makes the target
     rewards/      base (the interface, per_sample), basic, vote_share, icm ...: a file a reward; __init__: the registry
     discussion/   base, debate, cross_view, saie ...: further rollouts of a question, and later turns of an answer
+    options/      table (what becomes of each option of TRL's), refusals, best_metric, spelling (earlier names), page
     peers/        spec (what a peer is made from), sources, adapters and loading (models, LoRA folders, GGUF files),
                   prompts and reader (how it is asked), asked (the record of it), foreign_text (the guard before what
                   other models wrote), generation and vllm (how it samples), self_test (is it read right?),

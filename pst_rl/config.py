@@ -11,6 +11,9 @@ from trl import GRPOConfig
 
 from pst_rl.answers.score import Metric
 from pst_rl.options import OLD_FIELDS, check_choices, new_spelling
+from pst_rl.options.best_metric import choose_metric, follow_upwards
+from pst_rl.options.refusals import check_options, check_values
+from pst_rl.options.table import TRAINER
 from pst_rl.peers.prompts import BASE_TEMPLATE
 from pst_rl.peers.template_date import TEMPLATE_DATE, check_date
 
@@ -272,12 +275,15 @@ class PSTConfig(GRPOConfig):
         steps_per_generation: int = 0
         max_completion_length: int = 512
         chat_template_kwargs: dict[str, Any] | None = None
+        model_init_kwargs: dict[str, Any] | None = None
         gradient_checkpointing_kwargs: dict[str, Any] | None = None
         report_to: list[str] = field(default_factory=list)
 
     __repr__ = GRPOConfig.__str__  # a dataclass's own would spell out the tokens
 
     def __post_init__(self):
+        check_options(self, TRAINER)
+        choose_metric(self)
         # What the machine has is detected, not demanded: TRL would refuse to start without a GPU.
         if not (torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()):
             self.use_cpu = True
@@ -288,19 +294,11 @@ class PSTConfig(GRPOConfig):
         # Evaluation is one greedy answer per question, so no group has to fit an evaluation batch.
         self.num_generations_eval = self.num_generations_eval or 1
         super().__post_init__()
+        check_values(self)
+        follow_upwards(self)
         self._check_ours()
 
     def _check_ours(self):
-        if self.sync_ref_model:
-            raise ValueError(
-                "`sync_ref_model` is not supported: the peers' own training loops never run, so the reference would "
-                "never be synchronised. Set sync_ref_model=False and use beta for a fixed reference."
-            )
-        if self.trust_remote_code:
-            raise ValueError(
-                "trust_remote_code would run code from every peer's repository. Ask for it where it is needed: "
-                "peers=[PeerSpec('org/model', trust_remote_code=True), ...]."
-            )
         check_choices(answer_metric=(self.answer_metric, Metric))
         if "{answer}" not in self.answer_template:
             raise ValueError(f"answer_template must contain {{answer}}, got {self.answer_template!r}.")

@@ -26,6 +26,7 @@ from pst_rl.loop.measuring import PeerEvaluation
 from pst_rl.monitors.collapse import CollapseMonitor
 from pst_rl.monitors.probe import AgreementProbe, draw_questions
 from pst_rl.monitors.reading import ReadingMonitor
+from pst_rl.options.best_metric import check_metric
 from pst_rl.peers.prompts import Prompt, show_peers
 from pst_rl.peers.spec import resolve_peers
 from pst_rl.records import Group, LocalRows, Rewards, Rollout, Targets, Weights
@@ -44,7 +45,12 @@ from pst_rl.scheme import (
 from pst_rl.scoring.scorer import Scorer
 from pst_rl.stages import metrics
 from pst_rl.stages.compaction import compact
-from pst_rl.stages.completions_table import completions_table, report_completions, write_completions
+from pst_rl.stages.completions_table import (
+    completions_table,
+    print_completions,
+    report_completions,
+    write_completions,
+)
 from pst_rl.stages.gather import GatherRequest, gather_group
 from pst_rl.stages.pmi import WeightFunction
 from pst_rl.stages.rollout import JointRollout, RolloutRequest, roll_out, speaking_orders
@@ -114,6 +120,7 @@ class PSTTrainer(PeerEvaluation):
             peft_config=peft_config,
             quantization_config=quantization_config,
             processing_classes=processing_classes,
+            model_init_kwargs=args.model_init_kwargs,
         )
         self.aggregator = aggregator if aggregator is not None else make_aggregator(args)
         self.providers = make_providers(reward_providers if reward_providers is not None else args.rewards, args)
@@ -131,6 +138,7 @@ class PSTTrainer(PeerEvaluation):
         self._eval_gold = None
         if eval_dataset is not None:
             eval_dataset, self._eval_gold = split_evaluation(eval_dataset, args.label_columns)
+        check_metric(args, self.measured(specs, args.eval_samples))
         super().__init__(
             specs,
             args,
@@ -260,7 +268,9 @@ class PSTTrainer(PeerEvaluation):
         if self.args.log_completions and self.is_world_process_zero():
             table = completions_table(group, rewards, weights)
             write_completions(table, self.args.output_dir)
-            report_completions(table, self.args.report_to)
+            report_completions(table, self.args.report_to, unique=self.args.log_unique_prompts)
+            if self.args.num_completions_to_print:
+                print_completions(table, self.args.num_completions_to_print)
         self.record(metrics.joint_metrics(group, rewards, mix, weights, self._train_gold))
         self.record({"rollout/shortened": joint.shortened, "rollout/overlong": joint.overlong})
         self.record(self.aggregator.metrics() | metrics.token_metrics(self.peers))

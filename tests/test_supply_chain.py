@@ -92,7 +92,6 @@ def test_no_source_runs_text_or_reads_a_pickle():
 # Packages
 
 NOT_IMPORTED = {
-    "bitsandbytes": "transformers loads 4-bit weights with it",
     "latex2sympy2-extended": "math-verify reads LaTeX with it",
     "antlr4-python3-runtime": "latex2sympy2_extended parses with it, and takes no other version",
 }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from trl import ModelConfig
 
     from pst_rl.peers.spec import PeerSpec
 
@@ -76,17 +77,23 @@ def scoring_note(options: TrainOptions, metric: str) -> list[str]:
     return [f"note        {options.dataset} is scored as its benchmark does: --answer-metric {metric}"]
 
 
-def named_peers(peers: list[str], dtype: str | None = None) -> list[PeerSpec] | dict[str, PeerSpec]:
+def named_peers(peers: list[str], model: ModelConfig | None = None) -> list[PeerSpec] | dict[str, PeerSpec]:
     """What `PSTTrainer` takes as its peers; `tiny` stands for the embedded ones.
 
     Args:
-        dtype: Of weights that are not quantized. TRL's default, `"float32"`, leaves it to
-            [`~pst_rl.peers.spec.PeerSpec`], which takes bfloat16 beside quantized ones.
+        model: How they are loaded: `dtype`, `attn_implementation` and `model_revision`. TRL's default dtype,
+            `"float32"`, leaves it to [`~pst_rl.peers.spec.PeerSpec`], which takes bfloat16 beside quantized weights.
     """
     from pst_rl.peers.spec import PeerSpec
     from pst_rl.tiny import TINY_PEERS
 
-    chosen = None if dtype == "float32" else dtype
+    loaded: dict[str, Any] = {}
+    if model is not None:
+        loaded = {
+            "dtype": None if model.dtype == "float32" else model.dtype,
+            "attn_implementation": model.attn_implementation,
+            "revision": None if model.model_revision == "main" else model.model_revision,
+        }
     if peers == ["tiny"]:
-        return {name: PeerSpec(str(folder), dtype=chosen) for name, folder in TINY_PEERS.items()}
-    return [PeerSpec(peer, dtype=chosen) for peer in peers]
+        return {name: PeerSpec(str(folder), **loaded) for name, folder in TINY_PEERS.items()}
+    return [PeerSpec(peer, **loaded) for peer in peers]

@@ -18,6 +18,8 @@ import tyro
 
 from pst_rl.cli.config_file import as_flags, check_old_flags, option_value, read_config
 from pst_rl.cli.exit_status import REFUSED
+from pst_rl.options.refusals import check_options
+from pst_rl.options.table import MODEL
 
 if TYPE_CHECKING:
     from trl import ModelConfig
@@ -75,7 +77,11 @@ def parse(
 
     hints = {**get_type_hints(ModelConfig), **get_type_hints(PSTConfig), **get_type_hints(script)}
     flags = [*as_flags(defaults, hints, "the preset"), *as_flags(from_file, hints, str(path)), *argv]
-    return in_one_line(lambda: _parse_flags((script, PSTConfig, ModelConfig), flags, prog))
+    arguments = in_one_line(lambda: _parse_flags((script, PSTConfig, ModelConfig), flags, prog))
+    check_options(arguments.model, MODEL)
+    if arguments.model.load_in_4bit and arguments.model.dtype == "float32" and not arguments.config.fp16:
+        arguments.model.dtype = "bfloat16"  # as PeerSpec loads what is not quantized; and so 4-bit weights compute
+    return arguments
 
 
 def in_one_line(parsed: Callable[[], T]) -> T:

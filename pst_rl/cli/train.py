@@ -96,7 +96,7 @@ def run_training(arguments: Arguments, command: list[str]) -> int:
         print("".join(f"{line}\n" for line in scoring_note(script, args.answer_metric)), end="")
     RunLock(args.output_dir, active=args.should_save).hold()  # one run in a folder, from here to the end
     trainer = PSTTrainer(
-        named_peers(script.peers, model.dtype),
+        named_peers(script.peers, model),
         args,
         train_dataset=train,
         eval_dataset=test,

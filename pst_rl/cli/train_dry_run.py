@@ -81,9 +81,10 @@ def plan_training(arguments: Arguments) -> list[str]:
     check_resume(args)
     train, test = load_splits(script)
     specs = resolve_peers(
-        named_peers(script.peers, model.dtype),
+        named_peers(script.peers, model),
         peft_config=get_peft_config(model),
         quantization_config=get_quantization_config(model),
+        model_init_kwargs=args.model_init_kwargs,
     )
     providers = make_providers(args.rewards, args)
     mix_rewards(args, providers)

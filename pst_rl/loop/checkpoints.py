@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -16,12 +17,15 @@ from transformers.trainer_utils import rotate_checkpoints
 
 from pst_rl.loop.base import PeersTrainer
 from pst_rl.loop.checkpoint_files import UNFINISHED, CheckpointError, find_checkpoint, newest_complete, publish
+from pst_rl.loop.embedding_noise import noisy_embeddings
 from pst_rl.loop.faults import NumericFault
-from pst_rl.loop.identity import IDENTITY, differences, renewed, run_identity
+from pst_rl.loop.identity import IDENTITY, compared, renewed, run_identity
 from pst_rl.loop.lock import RunLock
 
 if TYPE_CHECKING:
     from pst_rl.rewards import Stateful
+
+logger = logging.getLogger(__name__)
 
 
 class JointCheckpoints(PeersTrainer):
@@ -42,8 +46,7 @@ class JointCheckpoints(PeersTrainer):
     def identity(self) -> dict[str, Any]:
         """What the run's checkpoints are compared by: peers, data, seeds, settings."""
         if self._identity is None:
-            models = {name: peer.model for name, peer in self.peers.items()}
-            self._identity = run_identity(self.specs, models, self.args, self.train_dataset)
+            self._identity = run_identity(self.specs, self.peers, self.args, self.train_dataset)
         return self._identity
 
     # ---- training, guarded ----
@@ -64,8 +67,12 @@ class JointCheckpoints(PeersTrainer):
         """
         with RunLock(self.args.output_dir, active=self.args.should_save):
             checkpoint = self.checkpoint_to_resume(resume_from_checkpoint) if resume_from_checkpoint else None
-            with self.preemption.heeded() if self.args.enable_jit_checkpoint else contextlib.nullcontext():
+            if self.args.save_strategy != "no":
+                self.identity()  # of the run as it begins
+            heeded = self.preemption.heeded() if self.args.enable_jit_checkpoint else contextlib.nullcontext()
+            with heeded, noisy_embeddings(self.trained.values(), self.args.neftune_noise_alpha):
                 output = super().train(checkpoint, trial, ignore_keys_for_eval)
+        self._check_best()
         if exhausted := self.faults.exhausted:
             raise NumericFault(
                 f"Training stopped at step {self.state.global_step}: "
@@ -105,9 +112,19 @@ class JointCheckpoints(PeersTrainer):
         return found[0]
 
     def _check_identity(self, folder: Path) -> None:
-        if self.args.resume_anyway or not (folder / IDENTITY).is_file():
+        if self.args.resume_anyway:
             return
-        lines = differences(renewed(json.loads((folder / IDENTITY).read_text())), self.identity())
+        if not (folder / "optimizer.pt").is_file():
+            raise ValueError(
+                f"{folder} was saved with save_only_model=True: it has no optimizer, learning-rate schedule or random "
+                "states, so training would begin anew from its weights. Resume from another checkpoint, or set "
+                "resume_anyway=True (on the command line: --resume-anyway) to do that."
+            )
+        if not (folder / IDENTITY).is_file():
+            return
+        lines, unknown = compared(renewed(json.loads((folder / IDENTITY).read_text())), self.identity())
+        if unknown:
+            logger.warning("%s does not say, so it was not compared: %s.", folder, ", ".join(unknown))
         if lines:
             raise ValueError(
                 f"{folder} was written by another run:\n  " + "\n  ".join(lines) + "\nResume with what it was written "
@@ -186,8 +203,56 @@ class JointCheckpoints(PeersTrainer):
         for name, peer in self.trained.items():
             peer._load_from_checkpoint(os.path.join(resume_from_checkpoint, name))
 
+    def _finalize_training(self, trial, num_train_samples, start_time):
+        best = self.state.best_model_checkpoint
+        if not self.args.load_best_model_at_end:
+            # It is what the collapse monitor spares. With save_total_limit=1 transformers would delete the newest
+            # checkpoint for it, and a longer run could not go on from there.
+            self.state.best_model_checkpoint = None
+        try:
+            return super()._finalize_training(trial, num_train_samples, start_time)
+        finally:
+            self.state.best_model_checkpoint = best
+
     def _load_best_model(self):
         self._load_from_checkpoint(self.state.best_model_checkpoint)
+
+    def _check_best(self) -> None:
+        """Warns where the best evaluation was at a step that was not saved, so that its weights are gone."""
+        best, saved = self.state.best_global_step, self.state.best_model_checkpoint
+        if self.args.load_best_model_at_end and best and (saved is None or Path(saved).name != f"checkpoint-{best}"):
+            logger.warning(
+                "The best %s was at step %d, where nothing was saved; %s. Set save_steps to eval_steps.",
+                self.args.metric_for_best_model,
+                best,
+                "the weights of the last step stay" if saved is None else f"{saved} was loaded instead",
+            )
+
+    # ---- what an evaluation has to measure ----
+
+    def _evaluate(self, trial, ignore_keys_for_eval, skip_scheduler=False):
+        with self._needed_metric():
+            return super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
+
+    def _determine_best_metric(self, metrics, trial):
+        with self._needed_metric():
+            return super()._determine_best_metric(metrics, trial)
+
+    @contextlib.contextmanager
+    def _needed_metric(self):
+        """Saves before the run ends because an `evaluate` of the user's did not measure `metric_for_best_model`.
+
+        Raises:
+            ValueError: In place of transformers' `KeyError`, which would lose the steps since the last checkpoint.
+        """
+        try:
+            yield
+        except KeyError as error:
+            if "metric_for_best_model" not in str(error):
+                raise
+            if self.state.global_step:
+                self._save_checkpoint(self.model, None)
+            raise ValueError(f"{error.args[0]} {self._kept()}") from error
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         super()._load_optimizer_and_scheduler(checkpoint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -10,11 +11,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trl import GRPOConfig
-
 from pst_rl.config import PSTConfig
 from pst_rl.files import edges_digest, json_digest
 from pst_rl.options import OLD_FIELDS, new_spelling
+from pst_rl.options.best_metric import follows_metric
+from pst_rl.options.table import TRAINER, may_change
 from pst_rl.peers.adapters import COMPARED, own_adapter, set_as_list
 from pst_rl.stages.pmi import PMIWeights
 
@@ -22,51 +23,71 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel
 
+    from pst_rl.peers.peer_trainer import PeerTrainer
     from pst_rl.peers.spec import PeerSpec
 
 IDENTITY = "run.json"
-
-# Settings of TRL's that change what is computed. The number of steps is not among them: a run may be made longer.
-TRL_SETTINGS = """
-    per_device_train_batch_size gradient_accumulation_steps steps_per_generation num_iterations num_generations
-    max_completion_length temperature top_p top_k min_p repetition_penalty use_vllm shuffle_dataset
-    learning_rate lr_scheduler_type warmup_steps weight_decay optim max_grad_norm bf16 fp16
-    beta loss_type scale_rewards importance_sampling_level epsilon epsilon_high delta mask_truncated_completions
-    top_entropy_quantile entropy_coef reward_weights
-""".split()
-NEUTRAL = {
-    "eval_samples",
-    "label_columns",
-    "resume_anyway",
-    "fault_patience",
-    "on_collapse",
-    "collapse_probe",
-    "collapse_probe_steps",
-}  # of ours: nothing trained depends on it
+# Of a peer, since `run.json` has all settings; earlier checkpoints do not say.
+LATER = ("dtype", "attention", "chat_template", "tokenizer", "generation")
 
 # What a model's configuration says about this machine and this version of transformers, not about the model.
 VOLATILE = {"_name_or_path", "_commit_hash", "transformers_version", "dtype", "torch_dtype", "use_cache"}
 
 
 def run_identity(
-    specs: Mapping[str, PeerSpec], models: Mapping[str, PreTrainedModel], args: PSTConfig, train_dataset: Dataset
+    specs: Mapping[str, PeerSpec], peers: Mapping[str, PeerTrainer], args: PSTConfig, train_dataset: Dataset
 ) -> dict[str, Any]:
     """The identity of a run, as JSON values; it names no folder of this machine beyond a model folder's last part."""
-    own = {f.name for f in fields(PSTConfig)} - {f.name for f in fields(GRPOConfig)} - NEUTRAL
-    if not args.supervised:
-        own -= {"answer_metric"}  # nothing trained reads gold
     identity = {
-        "peers": {name: peer_identity(spec, models[name]) for name, spec in specs.items()},
+        "peers": {name: peer_identity(spec, peers[name].model) | asked(peers[name]) for name, spec in specs.items()},
         "data": {"questions": len(train_dataset), "prompts": prompts_fingerprint(train_dataset)},
         "seeds": {"seed": args.seed, "data_seed": args.data_seed},
-        "settings": {name: getattr(args, name) for name in [*TRL_SETTINGS, *sorted(own)]},
+        "settings": settings_identity(args),
     }
     return json.loads(json.dumps(identity, default=_plain))
 
 
+def settings_identity(args: PSTConfig) -> dict[str, Any]:
+    """All settings but those that the table of options lets change (`pst_rl.options.table.may_change`).
+
+    Two depend on others: how answers are compared with gold matters to a supervised run only, and what is evaluated to
+    one whose learning rate follows it.
+    """
+    names = {f.name for f in fields(PSTConfig)} - {"seed", "data_seed"}
+    kept = {name for name in names if not may_change(name)}
+    kept -= {name for name, option in TRAINER.items() if option.fate == "refused"}  # always the default
+    if args.supervised:
+        kept |= {"answer_metric"}
+    if follows_metric(args):
+        kept |= {"eval_strategy", "eval_steps", "eval_delay", "metric_for_best_model", "greater_is_better"}
+    return {name: getattr(args, name) for name in sorted(kept)}
+
+
+def asked(peer: PeerTrainer) -> dict[str, Any]:
+    """How a peer reads and is asked: dtype, attention, and digests of its chat template, tokenizer and sampling."""
+    tokenizer = peer._tokenizer
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    words = json.loads(backend.to_str()) if backend is not None else {"vocabulary": tokenizer.get_vocab()}
+    words = {key: value for key, value in words.items() if key not in ("padding", "truncation")}  # of the last call
+    ends = [tokenizer.bos_token_id, tokenizer.pad_token_id, *peer.eos_token_ids]
+    sampling = getattr(peer, "generation_config", None)  # not with vLLM, which samples by the settings
+    known = {
+        "chat_template": peer.chat_template or tokenizer.chat_template,
+        "tokenizer": [words, ends],
+        "generation": sampling and {k: v for k, v in sampling.to_dict().items() if k != "transformers_version"},
+    }
+    digests = {name: json_digest(what, 16, sort_keys=True, default=_plain) for name, what in known.items()}
+    return {"dtype": str(peer.model.dtype), "attention": peer.model.config._attn_implementation} | digests
+
+
 def renewed(identity: dict[str, Any]) -> dict[str, Any]:
-    """The identity in a checkpoint as this version writes it: earlier ones had a field for each option of PMI."""
+    """The identity in a checkpoint as this version reads it.
+
+    Earlier ones had a field for each option of PMI, and a `data_seed` without effect.
+    """
     settings = dict(identity.get("settings", {}))
+    if "generation_kwargs" not in settings:  # written when `data_seed` was read by nobody
+        identity = identity | {"seeds": identity.get("seeds", {}) | {"data_seed": None}}
     old = {name: settings.pop(name) for name in OLD_FIELDS if name in settings}
     if not old:
         return identity
@@ -117,6 +138,21 @@ def prompts_fingerprint(dataset: Dataset) -> str:
     for prompt in dataset["prompt"]:
         found.update(json.dumps(prompt, default=_plain).encode() + b"\n")
     return found.hexdigest()[:16]
+
+
+def compared(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The [`differences`] of two identities, and the names in `now` that an older version did not write."""
+    then, now = copy.deepcopy(dict(then)), copy.deepcopy(dict(now))
+    unknown: list[str] = []
+    old, new = then.get("settings", {}), now.get("settings", {})
+    unknown += sorted(new.keys() - old.keys())
+    for name in old.keys() ^ new.keys():
+        old.pop(name, None), new.pop(name, None)
+    for name in then.get("peers", {}).keys() & now.get("peers", {}).keys():
+        for key in LATER:
+            if key not in then["peers"][name] and now["peers"][name].pop(key, None):
+                unknown.append(f"peers.{name}.{key}")
+    return differences(then, now), unknown
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:

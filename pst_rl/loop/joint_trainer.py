@@ -6,6 +6,7 @@ Nothing here knows about questions, answers or rewards; that is `pst_rl.trainer`
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections import defaultdict
@@ -31,6 +32,8 @@ from pst_rl.peers.vllm import resolve_servers
 
 if TYPE_CHECKING:
     from pst_rl.report import RunResults
+
+logger = logging.getLogger(__name__)
 
 
 class Peers(nn.Module):
@@ -72,6 +75,16 @@ class Peers(nn.Module):
             yield
 
 
+def keep_embeddings_whole(model: nn.Module) -> None:
+    """Leaves the state of embeddings in 32 bits, as transformers does beside bitsandbytes' 8-bit optimizers."""
+    from bitsandbytes.optim import GlobalOptimManager
+
+    manager = GlobalOptimManager.get_instance()
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            manager.register_module_override(module, "weight", {"optim_bits": 32})
+
+
 class JointTrainer(JointCheckpoints, PeerRepositories):
     """Owns the loop, optimizer, schedule, callbacks, checkpoints and logs of several [`PeerTrainer`]s."""
 
@@ -98,6 +111,11 @@ class JointTrainer(JointCheckpoints, PeerRepositories):
             args.ddp_find_unused_parameters = False  # transformers would search every peer's graph for them
         with RunLock(args.output_dir, active=args.should_save):
             pass  # a folder that is taken, or cannot be written to, is refused before a model is loaded
+        if args.save_only_model and args.save_strategy != "no":
+            logger.warning(
+                "save_only_model=True: checkpoints will hold weights only, without the optimizer, the learning-rate "
+                "schedule and the random states, so this run cannot be resumed from them."
+            )
         self.specs = specs
         self.results: RunResults | None = None  # set it once they are measured: the model cards show them
         self.dataset_name = None  # for the model cards; else the name in `results`
@@ -118,6 +136,7 @@ class JointTrainer(JointCheckpoints, PeerRepositories):
             eval_dataset=eval_dataset,
             **kwargs,
         )
+        self.neftune_noise_alpha = None  # transformers would add it to one model: see `embedding_noise`
         for peer in self.engines:
             peer.accelerator = self.accelerator  # one gradient scaler for all
         self._step = 0  # micro-steps done, like GRPOTrainer's own
@@ -171,6 +190,8 @@ class JointTrainer(JointCheckpoints, PeerRepositories):
             # The model need not be one of transformers': some optimizers look for modules in it by name, that is all.
             factory, kwargs = self.get_optimizer_cls_and_kwargs(self.args, self.model)  # type: ignore[arg-type]
         self.optimizer = factory(groups, **kwargs)
+        if kwargs.get("optim_bits") == 8:
+            keep_embeddings_whole(self.model)
         return self.optimizer
 
     def _clip_grad_norm(self, model):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pst_rl.data import Gold, split_labels
 from pst_rl.loop.joint_trainer import JointTrainer
 from pst_rl.peers.vllm import forget_weights
-from pst_rl.stages.evaluation import Evaluation, EvaluationRequest, evaluate_peers
+from pst_rl.stages.evaluation import Evaluation, EvaluationRequest, evaluate_peers, metric_names
 from pst_rl.stages.rollout import RolloutRequest
 
 if TYPE_CHECKING:
@@ -21,6 +21,17 @@ class PeerEvaluation(JointTrainer):
 
     _eval_gold: Gold | dict[str, Gold] | None
     rollout_request: Callable[..., RolloutRequest]
+
+    def measured(self, peers: Collection[str], samples: int) -> dict[str, list[str]]:
+        """What [`evaluate`] logs for each evaluation set (`""`: the only one), without the prefix `eval_`.
+
+        Nothing where there is no such set, or where a subclass measures in its own way.
+        """
+        own = (type(self).evaluate, type(self).measure) != (PeerEvaluation.evaluate, PeerEvaluation.measure)
+        if self._eval_gold is None or own:
+            return {}
+        golds = self._eval_gold if isinstance(self._eval_gold, dict) else {"": self._eval_gold}
+        return {name: metric_names(peers, labels=bool(gold), pooled=samples > 0) for name, gold in golds.items()}
 
     def measure(self, dataset=None, samples: int | None = None, pooled_questions: int | None = None) -> Evaluation:
         """Greedy answers of every peer, their vote, and the pooled vote of samples, without logging anything.

@@ -6,13 +6,14 @@ import copy
 import logging
 import os
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.trainer_utils import IntervalStrategy
 from trl import GRPOTrainer
+from trl.trainer.utils import RepeatSampler
 
 from pst_rl.config import PSTConfig
 from pst_rl.peers import vllm
@@ -127,7 +128,9 @@ class PeerTrainer(GRPOTrainer, PromptReader):
             )
 
     def _get_train_sampler(self, dataset=None):
-        self.train_sampler = super()._get_train_sampler(dataset)
+        self.train_sampler = cast(RepeatSampler, super()._get_train_sampler(dataset))
+        if self.args.data_seed is not None and self.shuffle_dataset:  # TRL's sampler reads `seed` only
+            self.train_sampler.generator.manual_seed(self.args.data_seed)
         return self.train_sampler
 
     # ---- answering ----

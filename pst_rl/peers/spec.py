@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 RESERVED_NAMES = {"vote", "pooled_vote", "peers", "aggregate", "rollout"}  # the first part of joint metrics' names
+INIT_FIELDS = ("dtype", "attn_implementation", "revision")  # of a peer that are arguments of `from_pretrained`
 
 
 @dataclass
@@ -79,6 +80,7 @@ def resolve_peers(
     peft_config: Any = None,
     quantization_config: Any = None,
     processing_classes: Mapping[str, Any] | None = None,
+    model_init_kwargs: Mapping[str, Any] | None = None,
 ) -> dict[str, PeerSpec]:
     """Names every peer, fills in the defaults, and refuses what cannot work before any weights are loaded.
 
@@ -105,7 +107,7 @@ def resolve_peers(
                 f"peers={{'{name}-a': ..., '{name}-b': ...}}."
             )
         resolved[name] = replace(
-            spec,
+            with_init_defaults(spec, model_init_kwargs or {}),
             name=name,
             peft_config=_chosen(spec.peft_config, peft_config) if spec.trainable else None,
             quantization_config=_chosen(spec.quantization_config, quantization_config),
@@ -127,6 +129,25 @@ def resolve_peers(
     if not any(spec.trainable for spec in resolved.values()):
         raise ValueError("Every peer is frozen (trainable=False): there is nothing to train.")
     return resolved
+
+
+def with_init_defaults(spec: PeerSpec, defaults: Mapping[str, Any]) -> PeerSpec:
+    """A peer that is loaded with these keyword arguments of `from_pretrained`, where it has none of its own.
+
+    Raises:
+        ValueError: One of them has a place of its own.
+    """
+    places = {
+        "trust_remote_code": "PeerSpec(..., trust_remote_code=True)",
+        "quantization_config": "the trainer's argument quantization_config",
+    }
+    if misplaced := [name for name in places if name in defaults]:
+        raise ValueError(f"model_init_kwargs cannot have {misplaced[0]}: use {places[misplaced[0]]}.")
+    if isinstance(spec.model, PreTrainedModel):
+        return spec
+    fields = {k: defaults[k] for k in INIT_FIELDS if k in defaults and getattr(spec, k) is None}
+    rest = {k: value for k, value in defaults.items() if k not in INIT_FIELDS}
+    return replace(spec, **fields, model_init_kwargs=rest | spec.model_init_kwargs)
 
 
 def _chosen(own: Any, default: Any) -> Any:
@@ -155,8 +176,14 @@ def check_spec(spec: PeerSpec) -> None:
             "Pass peft_config=LoraConfig(...) (on the command line: --use-peft), or trainable=False."
         )
     if not isinstance(spec.model, (str, os.PathLike)):
+        check_loaded_model(spec)
         return
     path, of = str(spec.model), f" of peer {spec.name!r}" if spec.name else ""
+    if (is_gguf(path) or os.path.isdir(path)) and gguf_on_hub(path) is None and spec.revision not in (None, "main"):
+        raise ValueError(
+            f"The {'file' if is_gguf(path) else 'folder'} {path!r}{of} has no revision {spec.revision!r}: revisions "
+            "are those of Hub repositories. Leave it out for this peer."
+        )
     if is_gguf(path):
         check_gguf(path, spec)
     elif os.path.isdir(path):
@@ -176,6 +203,16 @@ def check_spec(spec: PeerSpec) -> None:
                 f"The adapter {path!r}{of} is for the model {base!r}, which is not to be had: {first_line(error)}. "
                 "Set base_model_name_or_path in its adapter_config.json to where that model is now."
             ) from error
+
+
+def check_loaded_model(spec: PeerSpec) -> None:
+    """Refuses what a spec asks `from_pretrained` for beside a model that is loaded already."""
+    given = [name for name in (*INIT_FIELDS, "trust_remote_code", "model_init_kwargs") if getattr(spec, name)]
+    if given:
+        raise ValueError(
+            f"Peer {spec.name!r} is a model that is loaded already, so its {', '.join(given)} would do nothing. "
+            "Give them to from_pretrained, or name the model instead of loading it."
+        )
 
 
 def check_folder(path: str, of: str) -> None:

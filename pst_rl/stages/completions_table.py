@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from importlib import import_module
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING
+
+from trl.trainer.utils import print_prompt_completions_sample
 
 from pst_rl.files import write_atomically
 from pst_rl.peers.prompts import prompt_text
@@ -65,9 +68,27 @@ def write_completions(table: pandas.DataFrame, folder: str | Path) -> Path:
     return write_atomically(path, table.to_parquet)
 
 
-def report_completions(table: pandas.DataFrame, report_to: Collection[str]) -> None:
-    """Logs the table as `completions` to Weights & Biases and trackio, if the Trainer reports to them."""
+def report_completions(table: pandas.DataFrame, report_to: Collection[str], unique: bool = False) -> None:
+    """Logs the table as `completions` to Weights & Biases and trackio, if the Trainer reports to them.
+
+    Args:
+        unique: Only the first row of each peer and prompt.
+    """
+    shown = table.drop_duplicates(["peer", "prompt"]) if unique else table
     for name in ("wandb", "trackio"):
         if name in report_to:
             tracker = import_module(name)
-            tracker.log({"completions": tracker.Table(dataframe=table)})
+            tracker.log({"completions": tracker.Table(dataframe=shown)})
+
+
+def print_completions(table: pandas.DataFrame, count: int) -> None:
+    """Prints `count` rows, drawn by the step, as TRL prints those of one model; the peer is a column."""
+    rows = table.iloc[sorted(Random(int(table["step"].iloc[0])).sample(range(len(table)), min(count, len(table))))]
+    rewards = {
+        name.removeprefix("reward/"): rows[name].astype(float).tolist() for name in table if name.startswith("reward/")
+    }
+    extra = {name: rows[name].tolist() for name in ("peer", "answer", "target")}
+    step, weights = int(rows["step"].iloc[0]), rows["weight"].tolist()
+    print_prompt_completions_sample(
+        rows["prompt"].tolist(), rows["completion"].tolist(), rewards | {"weight": weights}, None, step, extra=extra
+    )

@@ -85,6 +85,22 @@ class Evaluation:
         return values
 
 
+def metric_names(peers: Collection[str], *, labels: bool, pooled: bool) -> list[str]:
+    """The names of [`Evaluation.metrics`], before anything is measured.
+
+    Args:
+        labels: Whether there are gold answers.
+        pooled: Whether samples are drawn for the pooled vote.
+    """
+    names = [f"{peer}/parsed" for peer in peers]
+    if len(peers) > 1:
+        names.append("peers/pairwise_agreement")
+    if labels:
+        counted = [*peers, "vote", *(["pooled_vote"] if pooled else [])]
+        names += [*(f"{name}/accuracy" for name in counted), "peers/unanimous_wrong"]
+    return names
+
+
 def evaluate_peers(request: EvaluationRequest) -> Evaluation:
     """Asks every question of every peer, the questions shared out over the processes."""
     count = len(request.prompts)

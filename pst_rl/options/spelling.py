@@ -1,4 +1,4 @@
-"""What is said about options: values that a part of a scheme does not take, and names of earlier versions."""
+"""Values that a part of a scheme does not take, and names of earlier versions."""
 
 from __future__ import annotations
 
