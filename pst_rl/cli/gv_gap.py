@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +66,7 @@ class GVGap(Questions):
         from pst_rl.benchmarks.results import change_table, compare, gap_table
         from pst_rl.benchmarks.verifiers import load_verifier
         from pst_rl.report.results_file import read_results_file, write_results_file
+        from pst_rl.report.text_table import terminal_width
 
         quiet()
         self.check()
@@ -107,8 +109,10 @@ class GVGap(Questions):
         if self.compare and earlier:
             results["comparison"] = compare(earlier, results, self.compare)
         path = write_results_file(folder, "gap", results)
-        print("\n".join(gap_table(results) + change_table(results.get("comparison", {}))))
+        width = terminal_width()
+        print("\n".join(gap_table(results, width) + change_table(results.get("comparison", {}), width)))
         print(f"Written: {path}")
+        print(f"A page of it: {shlex.join(['pst-rl', 'report', str(folder)])}")
 
     def check(self) -> None:
         super().check()

@@ -31,9 +31,13 @@ def compare(
         config: Everything that was set.
     """
     return RunResults(
-        peers={name: PeerResult(**_gain(before, after, name), **_answers(before, after, name)) for name in trainer.trained},
+        peers={
+            name: PeerResult(**_gain(before, after, name), **_answers(before, after, name)) for name in trainer.trained
+        },
         vote=VoteResult(**_gain(before, after, "vote"), changed=votes_changed(before, after)),
-        pooled_vote=VoteResult(**_gain(before, after, "pooled_vote"), changed=votes_changed(before, after, pooled=True)),
+        pooled_vote=VoteResult(
+            **_gain(before, after, "pooled_vote"), changed=votes_changed(before, after, pooled=True)
+        ),
         joint=joint(before, after),
         dataset=dataset,
         n_test=len(before.greedy[0]),

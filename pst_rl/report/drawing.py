@@ -70,7 +70,7 @@ def _accuracies(results: RunResults) -> list[Pair]:
 
 
 def _answers(results: RunResults) -> list[Pair]:
-    """Agreement of the peers, and for each peer the share of responses with an answer; of few also of finished ones."""
+    """Agreement of the peers, and for each peer the share of parsed responses; of few also of finished ones."""
     joint, colours = results.joint, peer_colours(results.peers)
     rows = [("agreement", VOTE_COLOUR, joint.agreement_before, joint.agreement_after)]
     for name, peer in results.peers.items():

@@ -1,4 +1,4 @@
-"""The one style of every table that a command prints: nothing wraps and nothing is cut, however narrow the terminal."""
+"""The one style of every table that a command prints: nothing wraps or is cut, however narrow the terminal."""
 
 from __future__ import annotations
 
@@ -91,9 +91,7 @@ def _block(
             yield first
             first = ""
         shown = [first, *(line[column] for column in block[1:])]
-        padded = [
-            _pad(cell, widths[column], column in left) for cell, column in zip(shown, block, strict=True)
-        ]
+        padded = [_pad(cell, widths[column], column in left) for cell, column in zip(shown, block, strict=True)]
         yield _GAP.join(padded).rstrip()
 
 

@@ -13,7 +13,9 @@ from pst_rl.report.plot import draw_report
 
 TINY = ("gemma2", "llama", "qwen2")
 NINE = tuple(f"peer{k}" for k in range(9))
-LONG = tuple(f"{name}-1.1B-Instruct-GRPO-with-a-long-name-{k}" for k, name in enumerate(("Qwen2.5", "SmolLM2", "Llama")))
+LONG = tuple(
+    f"{name}-1.1B-Instruct-GRPO-with-a-long-name-{k}" for k, name in enumerate(("Qwen2.5", "SmolLM2", "Llama"))
+)
 NOTHING = VoteResult()
 UNLABELLED = PeerResult(
     parsed_before=0.8, parsed_after=0.9, finished_before=0.9, finished_after=1.0, length_before=30, length_after=28,
@@ -34,7 +36,9 @@ def unlabelled(names):
 def logs(names, value=None):
     keys = [f"{name}/{key}" for name in names for key in ("reward", "pmi/mean")]
     keys += ["peers/agreement", "peers/distinct_answers"]
-    return [{"step": s} | {k: 0.1 * i + 0.01 * s if value is None else value for i, k in enumerate(keys)} for s in (1, 9)]
+    return [
+        {"step": s} | {k: 0.1 * i + 0.01 * s if value is None else value for i, k in enumerate(keys)} for s in (1, 9)
+    ]
 
 
 CASES = {
