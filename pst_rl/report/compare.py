@@ -65,7 +65,7 @@ def _gain(before: Evaluation, after: Evaluation, name: str) -> dict[str, Any]:
 # ---- what needs no gold ----
 
 
-def _answers(before: Evaluation, after: Evaluation, name: str) -> dict[str, float]:
+def _answers(before: Evaluation, after: Evaluation, name: str) -> dict[str, Any]:
     """The fields of a `PeerResult` that need no gold."""
     old, new = (evaluation.greedy[evaluation.names.index(name)] for evaluation in (before, after))
     found: dict[str, float] = {}
@@ -100,8 +100,8 @@ def joint(before: Evaluation, after: Evaluation) -> JointResult:
     """Agreement and distinct answers of the peers, before and after."""
     sampled = bool(before.sampled and after.sampled)
     old, new = (_questions(evaluation, sampled) for evaluation in (before, after))
-    agreement = [evaluation.metrics().get("peers/pairwise_agreement") for evaluation in (before, after)]
-    return JointResult(*agreement, _distinct(old), _distinct(new), len(old[0]))
+    first, last = (evaluation.metrics().get("peers/pairwise_agreement") for evaluation in (before, after))
+    return JointResult(first, last, _distinct(old), _distinct(new), len(old[0]))
 
 
 def _distinct(questions: Sequence[Sequence[Response]]) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pst_rl.data import FILE_FORMATS
 from pst_rl.report.results import PeerResult, RunResults, VoteResult, gain
@@ -51,7 +51,9 @@ def _tables(results: RunResults) -> list[Table]:
     peers = len(results.peers)
     rules = [peers, peers + 1] if peers > 1 else [peers]
     accuracies = [_accuracy_row(name, one) for name, one in _with_mean(results, results.measured)]
-    found = [_known(_ANSWERS, [_answers_row(name, one) for name, one in _with_mean(results, results.peers)], [peers])]
+    found = [
+        _known(_ANSWERS, [(name, *answer_cells(one)) for name, one in _with_mean(results, results.peers)], [peers])
+    ]
     if results.mean_gain is not None:
         found.insert(0, _known(_ACCURACY, accuracies, rules))
     return [table for table in found if len(table[0]) > 1]
@@ -65,7 +67,8 @@ def _with_mean(
     peers = results.peers.values()
     if len(peers) > 1:
         names = [one.name for one in fields(PeerResult) if one.name != "ci95"]
-        mean = PeerResult(**{name: _mean(getattr(peer, name) for peer in peers) for name in names})
+        means: dict[str, Any] = {name: _mean(getattr(peer, name) for peer in peers) for name in names}
+        mean = PeerResult(**means)
         found.insert(len(peers), ("mean of the peers", mean))
     return found
 
@@ -82,10 +85,11 @@ def _accuracy_row(name: str, result: PeerResult | VoteResult) -> tuple[str, ...]
     return name, percent(result.before), percent(result.after), signed(gain(result)), interval(result)
 
 
-def _answers_row(name: str, result: PeerResult | VoteResult) -> tuple[str, ...]:
-    assert isinstance(result, PeerResult)
+def answer_cells(result: PeerResult | VoteResult) -> tuple[str, ...]:
+    """Parsed, finished, tokens, changed: before and after, as far as they are known."""
+    if isinstance(result, VoteResult):
+        return (*3 * (_UNKNOWN,), percent(result.changed))
     return (
-        name,
         turned(result.parsed_before, result.parsed_after, percent),
         turned(result.finished_before, result.finished_after, percent),
         turned(result.length_before, result.length_after, lambda tokens: f"{tokens:.1f}"),
@@ -107,9 +111,9 @@ def answers(results: RunResults) -> list[str]:
         sentences.append(f"Agreement of the peers {agreement} %.")
     if (distinct := turned(joint.distinct_before, joint.distinct_after, lambda x: f"{x:.2f}")) != _UNKNOWN:
         sentences.append(f"Distinct answers to a question {distinct}, of {joint.responses} responses.")
-    votes = {"greedy vote": results.vote.changed, "pooled vote": results.pooled_vote.changed}
-    if known := [f"the {name} at {percent(share)} %" for name, share in votes.items() if share is not None]:
-        sentences.append(f"Of the questions changed {', '.join(known)}.")
+    votes = {"of greedy answers": results.vote.changed, "of newly drawn samples": results.pooled_vote.changed}
+    if known := [f"{percent(share)} % {whose}" for whose, share in votes.items() if share is not None]:
+        sentences.append(f"Votes that changed: {', '.join(known)}.")
     return sentences
 
 

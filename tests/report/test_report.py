@@ -149,7 +149,7 @@ def test_without_labels_the_table_says_what_changed_and_has_no_dash(tmp_path):
     said = " ".join(lines)
     assert "Agreement of the peers 50.0 → 55.0 %." in said
     assert "Distinct answers to a question 2.40 → 2.10, of 24 responses." in said
-    assert "Of the questions changed the greedy vote at 12.5 %, the pooled vote at 6.2 %." in said
+    assert "Votes that changed: 12.5 % of greedy answers, 6.2 % of newly drawn samples." in said
     assert " - " not in said and "Before" not in said and "Gain" not in said
     assert read_results(write_results(UNLABELLED, tmp_path)).joint == UNLABELLED.joint
 
