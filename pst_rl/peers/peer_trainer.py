@@ -22,6 +22,7 @@ from pst_rl.peers.prompts import NEXT_QUESTION, Prompt, cut_at_stop
 from pst_rl.peers.reader import PromptReader
 from pst_rl.peers.shared_prompts import completion_logprobs
 from pst_rl.peers.spec import PeerSpec
+from pst_rl.quiet import without_tied
 from pst_rl.records import PeerUpdate, Rollout
 
 PAPER = {
@@ -126,6 +127,9 @@ class PeerTrainer(GRPOTrainer, PromptReader):
             elif parameter.requires_grad and self.spec.peft_config is not None:
                 # TRL casts adapters of quantized models to bfloat16, but a resume reloads them in float32.
                 parameter.data = parameter.data.float()
+
+    def _issue_warnings_after_load(self, load_result):
+        super()._issue_warnings_after_load(without_tied(load_result, self.model.all_tied_weights_keys))
 
     def _get_train_sampler(self, dataset=None):
         self.train_sampler = super()._get_train_sampler(dataset)

@@ -3,7 +3,6 @@
 from pst_rl.report.plot import plot_report
 from pst_rl.report.results import JointResult, PeerResult, RunResults, VoteResult, write_results
 from pst_rl.report.tables import markdown_table, pipe_table, print_table
-from pst_rl.report.text_table import text_table
 
 __all__ = [
     "JointResult",
@@ -14,6 +13,5 @@ __all__ = [
     "pipe_table",
     "plot_report",
     "print_table",
-    "text_table",
     "write_results",
 ]

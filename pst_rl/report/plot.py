@@ -17,6 +17,7 @@ def plot_report(results: RunResults, log_history: list[dict[str, Any]], path: st
     """Write what `draw_report` draws.
 
     Args:
+        results, log_history: as `draw_report` takes them.
         path: of the picture; its ending gives the format. The file appears whole or not at all.
 
     Returns:

@@ -34,6 +34,7 @@ def text_table(
 
     Args:
         header, rows: Texts, one for each column.
+        width: In columns of the terminal.
         texts: Columns that stand at the left; the others, numbers, at the right.
         rules: Rows before which there is a line.
 

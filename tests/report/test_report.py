@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from pst_rl.answers import Answer
+from pst_rl.records import Response
 from pst_rl.report import (
     JointResult,
     PeerResult,
@@ -19,9 +21,11 @@ from pst_rl.report import (
     print_table,
     write_results,
 )
+from pst_rl.report.compare import _answers, joint, votes_changed
 from pst_rl.report.drawing import spread
 from pst_rl.report.results import read_results
 from pst_rl.report.text_table import text_table
+from pst_rl.stages.evaluation import Evaluation
 
 RESULTS = RunResults(
     peers={
@@ -197,6 +201,42 @@ def test_without_pmi_its_panel_shows_the_questions_left_out(tmp_path):
     assert "PMI (nats)" in drawn_texts(RESULTS, HISTORY, tmp_path)
     texts = drawn_texts(RESULTS, [{"step": 1, "peers/abstained": 0.5}], tmp_path)
     assert "Share of questions without a target" in texts and "PMI (nats)" not in texts
+
+
+# Before and after
+
+
+def evaluation(greedy, sampled=()):
+    """Of peers whose answers are single letters, one string each; a space is no answer, and was cut off."""
+
+    def said(letter):
+        answer = None if letter == " " else Answer(letter, letter, 0)
+        return Response("x" * 4, answer, answer is not None, 4 if answer else 8)
+
+    rows = [[said(letter) for letter in peer] for peer in greedy]
+    pooled = [[tuple(map(said, question)) for question in peer] for peer in sampled]
+    return Evaluation(tuple("ab"[: len(greedy)]), rows, pooled, None)
+
+
+def test_what_changed_needs_no_gold():
+    before, after = evaluation(["xyx ", "xyz "]), evaluation(["xxx ", "xzzz"])
+    assert joint(before, after) == JointResult(0.5, 0.25, 1.0, 1.5, 2)
+    assert votes_changed(before, after) == 0.5  # at the second question, and at the last, which had none
+    assert votes_changed(before, after, pooled=True) is None
+    first, second = _answers(before, after, "a"), _answers(before, after, "b")
+    assert (first["parsed_before"], first["finished_after"], first["length_before"]) == (0.75, 0.75, 5.0)
+    assert (first["changed"], second["changed"], second["parsed_after"]) == (0.25, 0.5, 1.0)
+
+
+def test_distinct_answers_are_of_the_samples_where_there_are_any():
+    before = evaluation(["x", "x"], [["xyz"], ["xxx"]])
+    after = evaluation(["x", "x"], [["yyy"], ["yyy"]])
+    assert joint(before, after) == JointResult(1.0, 1.0, 3.0, 1.0, 6)
+    assert votes_changed(before, after, pooled=True) == 1.0 and votes_changed(before, after) == 0.0
+
+
+def test_one_peer_has_no_agreement():
+    assert joint(evaluation(["x"]), evaluation(["y"])) == JointResult(None, None, 1.0, 1.0, 1)
 
 
 # Tables of commands
