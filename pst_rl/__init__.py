@@ -5,7 +5,8 @@
 Where things are, and what to touch for what (a name is a file; `...`: more of the same kind):
 
     at the top    trainer (strings the stages together), config (its options), scheme (names to parts), records
-                  (what travels between the stages), data (a data set of questions, labels split off)
+                  (what travels between the stages), data (a data set of questions, labels split off), quiet (lines
+                  of libraries that are dropped)
     questions/    how questions and golds are read: csv_rows, json_rows, sources (the Hub), columns, choices, golds;
                   prompts (the forms of data that a trainer takes)
     stages/       one file a stage: rollout (who speaks when, what is shown of earlier ones, prompts too long),
@@ -54,6 +55,8 @@ import os
 import sys
 from importlib import import_module
 
+from pst_rl.quiet import quiet_logs
+
 # TRL pings its telemetry once per trainer, and a run has one trainer per peer: off unless the user says otherwise.
 if "HF_HUB_DISABLE_TELEMETRY" not in os.environ:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -61,6 +64,7 @@ if "HF_HUB_DISABLE_TELEMETRY" not in os.environ:
         vars(sys.modules["huggingface_hub.constants"])["HF_HUB_DISABLE_TELEMETRY"] = True
 # TRL warns that `rollout_func` is experimental; we pin the TRL version and test against it.
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+quiet_logs()  # before the libraries are imported that write them
 
 __version__ = "0.1.0"
 

@@ -1,6 +1,7 @@
 """Shared fixtures: the embedded tiny peers, short question sets and a trainer that is built in one line."""
 
 import os
+import shutil
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two spinning threads on two shared cores are slower than one
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -118,3 +119,16 @@ def same(a, b):
     import torch
 
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A Chromium that Playwright drives; where there is none, the test is skipped."""
+    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("there is no Chromium on this machine")
+    with sync.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield running
+        running.close()

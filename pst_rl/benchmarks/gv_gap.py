@@ -23,10 +23,11 @@ Report = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Samples:
-    """n samples of one peer: `cases[question][sample]` and what they are worth."""
+    """n samples of one peer: `cases[question][sample]`, what they are worth, which ended by themselves (if known)."""
 
     cases: list[list[Case]]
     judged: list[list[Judged]]
+    finished: list[list[bool]] | None = None
 
     @property
     def correct(self) -> list[list[bool]]:
@@ -55,6 +56,7 @@ def draw_samples(
             [read(row.text, item.gold, finished=row.finished or parse_truncated) for row in rows]
             for item, rows in zip(items, found, strict=True)
         ],
+        [[row.finished for row in rows] for rows in found],
     )
 
 
@@ -84,6 +86,8 @@ def gap_scores(samples: Samples, scores: Sequence[Sequence[float]], threshold: T
         f"majority@{size}": [majority_at_k(row, size) for row in samples.judged],
         "unparsed": [fmean(sample.key is None for sample in row) for row in samples.judged],
     }
+    if samples.finished is not None:
+        named = {**named, "finished": [fmean(row) for row in samples.finished]}
     found: dict[str, Any] = {
         name: _entry(bootstrap_mean(values)) | {"by_question": values} for name, values in named.items()
     }

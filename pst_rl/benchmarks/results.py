@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pst_rl.benchmarks.scores import Scores
 from pst_rl.measure.statistics import bootstrap_mean, paired_p_value
-from pst_rl.report.tables import pipe_table
+from pst_rl.report.tables import percent
+from pst_rl.report.text_table import WIDTH, text_table
 
-GAP_COLUMNS = ("generation", "verified", "gap", "relative_gap", "balanced_accuracy", "kept", "unparsed")
+GAP_COLUMNS = ("verified", "gap", "relative_gap", "balanced_accuracy", "kept")
+
+ENDINGS = ("finished", "no answer")
+"""Shares of greedy responses beside the scores: that ended by themselves, and in which no answer was found."""
 
 
 def summarise(scores: Scores) -> dict[str, Any]:
@@ -147,15 +151,19 @@ def _map(scores: Mapping[str, Any], make) -> dict[str, Any]:
     }
 
 
-def table(results: Mapping[str, Any]) -> list[str]:
-    """The scores in percent as Markdown lines, one table for each way to score."""
+def table(results: Mapping[str, Any], width: int = WIDTH) -> list[str]:
+    """The scores in percent, with how the greedy responses ended, as lines; one table for each way to score."""
     lines = []
     for scoring, systems in results["scores"].items():
-        metrics = list(dict.fromkeys(metric for own in systems.values() for metric in own))
-        rows = [[system, *(_percent(own.get(metric)) for metric in metrics)] for system, own in systems.items()]
-        head = [f"{scoring}, {len(results['questions'])} questions", *metrics]
-        lines += [*pipe_table(head, rows, even=True), ""]
-    return [*lines, *different_lines(results), *change_table(results.get("comparison", {}))]
+        first, *others = dict.fromkeys(metric for own in systems.values() for metric in own)
+        rows = [
+            [system, _percent(own.get(first)), *endings(results, scoring, system)]
+            + [_percent(own.get(metric)) for metric in others]
+            for system, own in systems.items()
+        ]
+        lines += [f"{scoring}, {len(results['questions'])} questions, in percent [95 %]", ""]
+        lines += [*text_table(["", first, *ENDINGS, *others], rows, width=width), ""]
+    return [*lines, *different_lines(results), *change_table(results.get("comparison", {}), width)]
 
 
 def different_lines(results: Mapping[str, Any]) -> list[str]:
@@ -163,8 +171,14 @@ def different_lines(results: Mapping[str, Any]) -> list[str]:
     return [f"Compared although: {'; '.join(results['differently'])}.", ""] if results.get("differently") else []
 
 
-def change_table(comparison: Mapping[str, Any]) -> list[str]:
-    """What `compare` found, as Markdown lines."""
+def endings(results: Mapping[str, Any], scoring: str, system: str) -> list[str]:
+    """The `ENDINGS` of a system's greedy responses in percent; a dash for what is not known, and for a vote."""
+    read = results.get("parsed", {}).get(scoring, {}).get(system)
+    return [percent(results.get("finished", {}).get(system)), percent(None if read is None else 1 - read)]
+
+
+def change_table(comparison: Mapping[str, Any], width: int = WIDTH) -> list[str]:
+    """What `compare` found, as lines."""
     lines = []
     for scoring, systems in comparison.items():
         rows = [
@@ -172,33 +186,42 @@ def change_table(comparison: Mapping[str, Any]) -> list[str]:
             for system, own in systems.items()
             for metric, c in own.items()
         ]
-        lines += [*pipe_table([scoring, "before", "after", "gain (95 %)", "p"], rows, even=True), ""]
+        head = [scoring, "before", "after", "gain [95 %]", "p"]
+        lines += [*text_table(head, rows, width=width), ""]
     return lines
 
 
-def gap_table(results: Mapping[str, Any]) -> list[str]:
-    """The gaps of every verifier and peer in percent and points, with intervals, as Markdown lines."""
-    size = results["settings"]["samples"]
-    columns = (*GAP_COLUMNS, f"pass@{size}", f"majority@{size}")
-    rows = [
-        [verifier, peer, *(_percent(own[column]) for column in columns)]
-        for verifier, by_peer in results["scores"].items()
-        for peer, own in by_peer.items()
-    ]
-    head = ["verifier", f"peer, {len(results['questions'])} questions", *columns]
-    return [*pipe_table(head, rows, even=True), ""]
+def gap_table(results: Mapping[str, Any], width: int = WIDTH) -> list[str]:
+    """The peers' samples, and their gap by each verifier, in percent and points with intervals, as lines."""
+    size, scores = results["settings"]["samples"], results["scores"]
+    drawn = {peer: own for by_peer in scores.values() for peer, own in by_peer.items()}
+    lines = _gaps(
+        f"samples, {size} of each of {len(results['questions'])} questions",
+        drawn,
+        width,
+        ("generation", f"pass@{size}", f"majority@{size}", "finished", "unparsed"),
+    )
+    for verifier, by_peer in scores.items():
+        lines += _gaps(verifier, by_peer, width, GAP_COLUMNS)
+    return lines
+
+
+def _gaps(title: str, by_peer: Mapping[str, Any], width: int, columns: Sequence[str]) -> list[str]:
+    known = [column for column in columns if any(own.get(column) for own in by_peer.values())]
+    rows = [[peer, *(_percent(own.get(column)) for column in known)] for peer, own in by_peer.items()]
+    return [f"{title}, in percent [95 %]", "", *text_table(["", *known], rows, width=width), ""]
 
 
 def _percent(score: Mapping[str, Any] | None) -> str:
     if score is None:
         return "-"
     low, high = score["ci95"]
-    return f"{100 * score['value']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+    return f"{100 * score['value']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _gain(change: Mapping[str, Any]) -> str:
     low, high = change["ci95"]
-    return f"{100 * change['gain']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+    return f"{100 * change['gain']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def _p(value: float) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
 
+from pst_rl.answers import find_answer
 from pst_rl.benchmarks.benchmark import Benchmark, Scoring
 from pst_rl.benchmarks.items import Item
 from pst_rl.benchmarks.model import Completion
@@ -60,6 +63,26 @@ def score(
             systems[COLLABORATIVE] = {"greedy": [float(j.correct) for j in reader.judged(last)]}
         found[name] = systems
     return found
+
+
+def endings(benchmark: Benchmark, responses: Responses, parse_truncated: bool = False) -> dict[str, Any]:
+    """How the greedy responses end: `finished[system]`, the share that ended by themselves, and
+    `parsed[scoring][system]`, the share in which an answer was found. Systems are as in `score`, but for the vote."""
+    systems = dict(responses.greedy)
+    if responses.collaborative:
+        systems[COLLABORATIVE] = list(responses.collaborative.values())[-1]
+
+    def parsed(rows: Sequence[Completion], scoring: Scoring) -> float:
+        read = [row.text for row in rows if row.finished or parse_truncated]
+        return sum(find_answer(text, scoring.style) is not None for text in read) / len(rows)
+
+    return {
+        "finished": {name: fmean(row.finished for row in rows) for name, rows in systems.items()},
+        "parsed": {
+            name: {system: parsed(rows, scoring) for system, rows in systems.items()}
+            for name, scoring in benchmark.scorings.items()
+        },
+    }
 
 
 def _of_samples(samples: Sequence[Sequence[Judged]], ks: Sequence[int]) -> dict[str, list[float]]:

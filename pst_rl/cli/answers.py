@@ -49,12 +49,13 @@ class Answers:
         from rich.console import Console
 
         from pst_rl.answers.explain import explain
+        from pst_rl.report.text_table import terminal_width
 
         if self.limit < 0 or self.characters < 1:
             raise ValueError("--limit must not be negative, and --characters must be at least 1.")
         name = "The standard input" if self.file == Path("-") else str(self.file)
         responses = read_responses(self._text(), self.column, name)
-        console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
+        console = Console(width=terminal_width(), highlight=False)
         explained = [explain(response, self.style) for response in responses]
         for number, (response, found) in enumerate(zip(responses, explained, strict=True), start=1):
             if number <= self.limit:
@@ -121,20 +122,21 @@ def _cell(line: str, column: str, place: str) -> list[str]:
 
 def show_summary(console: Any, explained: list[Explanation]) -> None:
     """A table of the share of each reason, and a warning where many responses announce no answer."""
-    from rich import box
-    from rich.table import Table
-
     from pst_rl.answers.reading import MANY_FALLBACKS, REASONS
+    from pst_rl.report.text_table import text_table
 
     counts = Counter(found.answer.reason if found.answer else None for found in explained)
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in ("read as", "responses", "share", ""):
-        table.add_column(name, justify="right" if name in ("responses", "share") else "left")
-    for reason, meaning in REASONS.items():
-        if counts[reason]:
-            table.add_row(reason, str(counts[reason]), f"{counts[reason] / len(explained):.1%}", meaning)
-    table.add_row("unparsed", str(counts[None]), f"{counts[None] / len(explained):.1%}", "no answer was found")
-    console.print(table)
+    rows = [(reason, meaning) for reason, meaning in REASONS.items() if counts[reason]]
+    lines = text_table(
+        ("read as", "responses", "share", ""),
+        [
+            (reason or "unparsed", str(counts[reason]), f"{counts[reason] / len(explained):.1%}", meaning)
+            for reason, meaning in [*rows, (None, "no answer was found")]
+        ],
+        width=console.width,
+        texts=(0, 3),
+    )
+    console.print("\n".join(["", *lines, ""]), markup=False, soft_wrap=True)
     if counts["last_number"] > MANY_FALLBACKS * len(explained):
         share = counts["last_number"] / len(explained)
         console.print(

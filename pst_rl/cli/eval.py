@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pst_rl.benchmarks.ask import Report
     from pst_rl.benchmarks.benchmark import Benchmark
     from pst_rl.benchmarks.items import Item
-    from pst_rl.benchmarks.model import Decoding, LanguageModel
+    from pst_rl.benchmarks.model import Completion, Decoding, LanguageModel
     from pst_rl.benchmarks.scores import Responses
     from pst_rl.peers.asked import Asked
 
@@ -200,8 +201,9 @@ class Eval(Questions):
         from pst_rl.benchmarks.cache import Cache
         from pst_rl.benchmarks.peer_set import find_peers
         from pst_rl.benchmarks.results import check_alike, compare, summarise, table
-        from pst_rl.benchmarks.scores import score
+        from pst_rl.benchmarks.scores import endings, score
         from pst_rl.report.results_file import read_results_file, write_results_file
+        from pst_rl.report.text_table import terminal_width
 
         quiet()
         self.check()
@@ -227,7 +229,7 @@ class Eval(Questions):
             known["differently"] = check_alike(earlier, known, self.compare, self.compare_anyway)
         responses = self._ask(benchmark, items, models, cache)
         results = known | {
-            "finished": {name: _share(r.finished for r in rows) for name, rows in responses.greedy.items()},
+            **endings(benchmark, responses, self.parse_truncated),
             "scores": summarise(score(benchmark, items, responses, self._ks(), self.parse_truncated)),
         }
         if self.compare and earlier:
@@ -235,8 +237,9 @@ class Eval(Questions):
         path = write_results_file(folder, "evaluation", results)
         lines = (json.dumps(row) + "\n" for row in _rows(items, responses))
         write_atomically(folder / "responses.jsonl", "".join(lines))
-        print("\n".join(table(results)))
+        print("\n".join(table(results, terminal_width())))
         print(f"Written: {path}, {folder / 'responses.jsonl'}")
+        print(f"A page of it: {shlex.join(['pst-rl', 'report', str(folder)])}")
 
     def check(self) -> None:
         super().check()
@@ -304,18 +307,22 @@ def _digest(item: Item) -> str:
     return json_digest([item.question, item.gold], 16)
 
 
-def _share(values) -> float:
-    found = list(values)
-    return sum(found) / len(found)
-
-
 def _rows(items: Sequence[Item], responses: Responses) -> Iterator[dict[str, Any]]:
-    """One row for each question, with all that was said."""
+    """One row for each question, with all that was said, and which of it ended by itself."""
     for q, item in enumerate(items):
+        said: dict[str, Any] = {
+            "responses": {name: rows[q] for name, rows in responses.greedy.items()},
+            "samples": {name: rows[q] for name, rows in responses.sampled.items()},
+            "collaborative": {name: rows[q] for name, rows in responses.collaborative.items()},
+        }
         yield {
             "question": item.question,
             "answer": item.gold,
-            "responses": {name: rows[q].text for name, rows in responses.greedy.items()},
-            "samples": {name: [r.text for r in rows[q]] for name, rows in responses.sampled.items()},
-            "collaborative": {name: rows[q].text for name, rows in responses.collaborative.items()},
+            **{kind: _each(own, lambda r: r.text) for kind, own in said.items()},
+            "finished": {kind: _each(own, lambda r: r.finished) for kind, own in said.items()},
         }
+
+
+def _each(own: Mapping[str, Any], of: Callable[[Completion], Any]) -> dict[str, Any]:
+    """Of the one response of each peer, or of each of its samples."""
+    return {name: [of(r) for r in made] if isinstance(made, list) else of(made) for name, made in own.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +68,7 @@ class GVGap(Questions):
         from pst_rl.benchmarks.results import change_table, check_alike, compare, different_lines, gap_table
         from pst_rl.benchmarks.verifiers import load_verifier
         from pst_rl.report.results_file import read_results_file, write_results_file
+        from pst_rl.report.text_table import terminal_width
 
         quiet()
         self.check()
@@ -111,9 +113,11 @@ class GVGap(Questions):
         if self.compare and earlier:
             results["comparison"] = compare(earlier, results, self.compare, self.compare_anyway)
         path = write_results_file(folder, "gap", results)
-        changes = change_table(results.get("comparison", {}))
-        print("\n".join([*gap_table(results), *different_lines(results), *changes]))
+        width = terminal_width()
+        changes = change_table(results.get("comparison", {}), width)
+        print("\n".join([*gap_table(results, width), *different_lines(results), *changes]))
         print(f"Written: {path}")
+        print(f"A page of it: {shlex.join(['pst-rl', 'report', str(folder)])}")
 
     @staticmethod
     def _asked(

@@ -17,7 +17,7 @@ from pst_rl.cli.exit_status import DONE, INTERRUPTED, OUTPUT_CLOSED, TERMINATED,
 from pst_rl.cli.gv_gap import GVGap
 from pst_rl.cli.label import Label
 from pst_rl.cli.options import Train
-from pst_rl.cli.parse import fail, in_one_line, json_options, quiet_bitsandbytes
+from pst_rl.cli.parse import fail, in_one_line, json_options
 from pst_rl.cli.peers import Peers
 from pst_rl.cli.push import Push
 from pst_rl.cli.report import Report
@@ -76,7 +76,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     command: Command | None = None
-    quiet_bitsandbytes()
     try:
         with sigterm_raises():
             command = parse(argv)

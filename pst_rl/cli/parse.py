@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import logging
 import sys
 import types
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from pst_rl.cli.config_file import as_flags, check_old_flags, option_value, read
 from pst_rl.cli.exit_status import REFUSED
 from pst_rl.options.refusals import check_options
 from pst_rl.options.table import MODEL
+from pst_rl.quiet import quiet_warnings
 
 if TYPE_CHECKING:
     from trl import ModelConfig
@@ -109,15 +108,8 @@ def quiet_libraries() -> None:
     """Silences what a person running a script can do nothing about."""
     from transformers.utils.logging import disable_progress_bar
 
-    quiet_bitsandbytes()
-    # TRL still uses the older name of this option; transformers warns at each use.
-    warnings.filterwarnings("ignore", message=".*gradient_checkpointing` is deprecated", category=FutureWarning)
+    quiet_warnings()
     disable_progress_bar()  # one bar for each small file read or written
-
-
-def quiet_bitsandbytes() -> None:
-    """Without the optional `kernels` it is slower on a CPU, and says so whenever it is imported."""
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.CRITICAL)
 
 
 def fail(error: BaseException) -> int:

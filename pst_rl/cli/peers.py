@@ -14,7 +14,7 @@ from pst_rl.memory.run_shape import MemoryOptions, RunShape
 
 if TYPE_CHECKING:
     from pst_rl.hub.peer_facts import PeerFacts
-    from pst_rl.memory.estimate import MemoryEstimate
+    from pst_rl.memory.estimate import MemoryEstimate, PeerMemory
 
 GIB = 2**30
 ROOM = 0.9  # of a GPU: the rest is for the CUDA context and fragmentation, which the estimate leaves out
@@ -106,13 +106,16 @@ class Peers(MemoryOptions):
         return {"peers": rows, "warnings": warnings, "memory": memory}
 
     def show(self, peers: list[PeerFacts], warnings: list[str], estimated: MemoryEstimate) -> None:
-        """Two tables, one column for each peer, and what is to be said about them; at most 80 columns wide."""
+        """Two tables, one column for each peer, and what is to be said about them."""
         from rich.console import Console
         from rich.markup import escape
 
-        console = Console(width=80 if not sys.stdout.isatty() else None, highlight=False)
-        for start in range(0, len(peers), 3):  # three columns are readable in 80
-            console.print(table("", peers[start : start + 3], facts_rows))
+        from pst_rl.report.text_table import terminal_width
+
+        width = terminal_width()
+        console = Console(width=width, highlight=False)
+        print("\n".join(table("", [(peer.name, facts_rows(peer)) for peer in peers], width)))
+        print()
         for peer in peers:
             for note in peer.notes:
                 console.print(escape(f"note: {peer.name}: {note}"))
@@ -122,9 +125,9 @@ class Peers(MemoryOptions):
             for refusal in peer.refusals:
                 console.print(escape(f"cannot be trained: {peer.name}: {refusal}"), style="red")
         console.print()
-        named = [(peer.name, row) for peer, row in zip(peers, estimated.peers, strict=True)]
-        for start in range(0, len(named), 3):
-            console.print(table("memory, MiB", named[start : start + 3], memory_rows))
+        named = [(peer.name, memory_rows(row)) for peer, row in zip(peers, estimated.peers, strict=True)]
+        print("\n".join(table("memory, MiB", named, width, numbers=True)))
+        print()
         console.print(f"resident {gib(estimated.resident)} + {estimated.peak} {gib(max(estimated.phases.values()))}")
         console.print(f"estimate for one process: {gib(estimated.total)} (docs/memory.md says what is not counted)")
         if self.gpu_memory is not None:
@@ -132,26 +135,17 @@ class Peers(MemoryOptions):
             console.print(f"{verdict} into 90 % of {self.gpu_memory:g} GiB", style="bold")
 
 
-def table(title: str, columns: list, rows) -> Any:
-    """A rich table with a column for each peer."""
-    from rich.markup import escape
-    from rich.table import Table
-    from rich.text import Text
+def table(title: str, columns: list[tuple[str, dict[str, str]]], width: int, numbers: bool = False) -> list[str]:
+    """The lines of a table with a column for each peer, (name, cell by row), and the rows' names at the left."""
+    from pst_rl.report.text_table import text_table
 
-    made = Table(title=title or None, title_justify="left", width=80)
-    cells = [rows(column) for column in columns]
-    names = [column[0] if isinstance(column, tuple) else column.name for column in columns]
-    made.add_column("")
-    for name in names:
-        made.add_column(escape(name), ratio=1, overflow="fold")
-    for label in cells[0]:
-        made.add_row(label, *(Text(str(cell[label])) for cell in cells))
-    return made
+    rows = [[label, *(cells[label] for _, cells in columns)] for label in columns[0][1]]
+    texts = (0,) if numbers else range(len(columns) + 1)
+    return text_table([title, *(name for name, _ in columns)], rows, width=width, texts=texts)
 
 
 def facts_rows(peer: PeerFacts) -> dict[str, str]:
     """What a peer's files say of it: row of the table -> cell."""
-    tokens = " ".join(f"{role} {token}" for role, token in peer.special_tokens.items() if token is not None)
     here = "all" if not peer.missing else f"{len(peer.files) - len(peer.missing)} of {len(peer.files)}"
     return {
         "model": peer.model if peer.model.count("/") < 2 else f".../{'/'.join(Path(peer.model).parts[-2:])}",
@@ -161,7 +155,7 @@ def facts_rows(peer: PeerFacts) -> dict[str, str]:
         "context": f"{peer.shape.context:,}" if peer.shape.context < sys.maxsize else "no limit",
         "chat template": "yes" if peer.chat_template else "no",
         "tokenizer": peer.tokenizer,
-        "special tokens": tokens or "none",
+        **{f"{role} token": token or "none" for role, token in peer.special_tokens.items()},
         "dtype": peer.dtype or "not said",
         "safetensors": f"{size(peer)}, {here} here" if peer.files else "none",
         "license": peer.license or "not said",
@@ -169,9 +163,8 @@ def facts_rows(peer: PeerFacts) -> dict[str, str]:
     }
 
 
-def memory_rows(column: tuple) -> dict[str, str]:
+def memory_rows(peer: PeerMemory) -> dict[str, str]:
     """A peer's memory by purpose: row of the table -> MiB."""
-    _, peer = column
     labels = {
         "weights": "weights",
         "adapters": "adapters",

@@ -266,7 +266,8 @@ class JointTrainer(JointCheckpoints, PeerRepositories):
             for name, peer in self.trained.items():
                 peer_logs: dict[str, Any] = {}
                 peer.log(peer_logs)
-                logs.update({f"{name}/{k}": v for k, v in peer_logs.items() if k not in ("epoch", "step")})
+                known = {k: v for k, v in peer_logs.items() if k not in ("epoch", "step") and v is not None}
+                logs.update({f"{name}/{k}": v for k, v in known.items()})  # reporters take no None: all abstained
             logs.update(self.faults.metrics())
             logs.update(self.joint_logs())  # last: they cover all rows, where the peers may have been given fewer
         super().log(logs, start_time)

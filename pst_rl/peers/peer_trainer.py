@@ -28,6 +28,7 @@ from pst_rl.peers.recentring import weighted_advantages
 from pst_rl.peers.rounding import warning_of_lost_steps
 from pst_rl.peers.shared_prompts import completion_logprobs
 from pst_rl.peers.spec import PeerSpec
+from pst_rl.quiet import without_tied
 from pst_rl.records import PeerUpdate, Rollout
 
 logger = logging.getLogger(__name__)
@@ -126,6 +127,9 @@ class PeerTrainer(GRPOTrainer, PromptReader):
                 f"Peer {spec.name!r} ends its responses at stop strings, without an end-of-sequence token, and "
                 "mask_truncated_completions=True would mask them all. Set it to False."
             )
+
+    def _issue_warnings_after_load(self, load_result):
+        super()._issue_warnings_after_load(without_tied(load_result, self.model.all_tied_weights_keys))
 
     def _get_train_sampler(self, dataset=None):
         self.train_sampler = cast(RepeatSampler, super()._get_train_sampler(dataset))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Sequence
 from dataclasses import asdict
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pst_rl.aggregation.votes import Majority
 from pst_rl.measure.statistics import paired_bootstrap
-from pst_rl.report import PeerResult, RunResults, VoteResult
+from pst_rl.report import JointResult, PeerResult, RunResults, VoteResult
 
 if TYPE_CHECKING:
+    from pst_rl.records import Response
     from pst_rl.stages.evaluation import Evaluation
     from pst_rl.trainer import PSTTrainer
 
@@ -19,22 +23,22 @@ if TYPE_CHECKING:
 def compare(
     before: Evaluation, after: Evaluation, trainer: PSTTrainer, dataset: str, config: dict[str, Any]
 ) -> RunResults:
-    """The table of a run: exact match before and after, with the 95 % paired-bootstrap interval of each gain.
+    """What a run changed: with gold exact match and the 95 % paired-bootstrap interval of each gain; always answers.
 
     Args:
         before, after: Evaluations of the same questions in the same order.
         dataset: What was measured on.
         config: Everything that was set.
     """
-    parsed = [{n: v for n, v in e.metrics().items() if n.endswith("/parsed")} for e in (before, after)]
-    peers = {}
-    for name in trainer.trained:
-        old, new = (shares[f"{name}/parsed"] for shares in parsed)
-        peers[name] = PeerResult(**_gain(before, after, name), parsed_before=old, parsed_after=new)
     return RunResults(
-        peers=peers,
-        vote=VoteResult(**_gain(before, after, "vote")),
-        pooled_vote=VoteResult(**_gain(before, after, "pooled_vote")),
+        peers={
+            name: PeerResult(**_gain(before, after, name), **_answers(before, after, name)) for name in trainer.trained
+        },
+        vote=VoteResult(**_gain(before, after, "vote"), changed=votes_changed(before, after)),
+        pooled_vote=VoteResult(
+            **_gain(before, after, "pooled_vote"), changed=votes_changed(before, after, pooled=True)
+        ),
+        joint=joint(before, after),
         dataset=dataset,
         n_test=len(before.greedy[0]),
         seed=trainer.args.seed,
@@ -56,6 +60,52 @@ def _gain(before: Evaluation, after: Evaluation, name: str) -> dict[str, Any]:
         "after": sum(new) / len(new),
         "ci95": (interval["low"], interval["high"]),
     }
+
+
+# ---- what needs no gold ----
+
+
+def _answers(before: Evaluation, after: Evaluation, name: str) -> dict[str, Any]:
+    """The fields of a `PeerResult` that need no gold."""
+    old, new = (evaluation.greedy[evaluation.names.index(name)] for evaluation in (before, after))
+    found: dict[str, float] = {}
+    for when, rows in (("before", old), ("after", new)):
+        found[f"parsed_{when}"] = fmean(row.answer is not None for row in rows)
+        found[f"finished_{when}"] = fmean(row.finished for row in rows)
+        found[f"length_{when}"] = fmean(row.length for row in rows)
+    return found | {"changed": fmean(a.key != b.key for a, b in zip(old, new, strict=True))}
+
+
+def votes_changed(before: Evaluation, after: Evaluation, pooled: bool = False) -> float | None:
+    """The share of questions whose greedy (or pooled) vote is another one; `None` without samples to pool."""
+    old, new = (_votes(evaluation, pooled) for evaluation in (before, after))
+    return fmean(a != b for a, b in zip(old, new, strict=True)) if old else None
+
+
+def _votes(evaluation: Evaluation, pooled: bool) -> list[str | None]:
+    """The key that wins each question, as in [`pst_rl.stages.evaluation.evaluate_peers`]."""
+    ballots = [[(0, 0, row) for row in rows] for rows in _questions(evaluation, pooled)]
+    targets = map(Majority().vote, ballots)
+    return [None if target is None else target.answer.key for target in targets]
+
+
+def _questions(evaluation: Evaluation, sampled: bool) -> list[list[Response]]:
+    """All peers' responses to each question: samples, or greedy ones."""
+    if sampled:
+        return [[row for rows in peers for row in rows] for peers in zip(*evaluation.sampled, strict=True)]
+    return [list(peers) for peers in zip(*evaluation.greedy, strict=True)]
+
+
+def joint(before: Evaluation, after: Evaluation) -> JointResult:
+    """Agreement and distinct answers of the peers, before and after."""
+    sampled = bool(before.sampled and after.sampled)
+    old, new = (_questions(evaluation, sampled) for evaluation in (before, after))
+    first, last = (evaluation.metrics().get("peers/pairwise_agreement") for evaluation in (before, after))
+    return JointResult(first, last, _distinct(old), _distinct(new), len(old[0]))
+
+
+def _distinct(questions: Sequence[Sequence[Response]]) -> float:
+    return fmean(len({row.key for row in rows} - {None}) for rows in questions)
 
 
 def peak_memory_mib() -> float:

@@ -61,6 +61,7 @@
     differ: (row) => row.distinct > 1,
     agree: (row) => row.distinct === 1 && Object.values(row.peers).every((p) => p.answers.every(([text]) => text !== null)),
     abstained: (row) => !row.targets.length,
+    cut: (row) => Object.values(row.peers).some((peer) => peer.samples.some((sample) => sample.cut)),
     lacking: (row) => Object.values(row.peers).some((peer) => peer.answers.some(([text]) => text === null)),
   };
   const choose = () => {
@@ -101,7 +102,7 @@
         lines.push(el("tr", {},
           cell("Peer", {}, el("bdi", { text: `${name} ${i + 1}` })),
           cell("Completion", {}, el("pre", { text: s.completion, dir: "auto" }), ...s.later.map((text) => el("pre", { text, dir: "auto" }))),
-          cell("Answer", {}, chip([s.answer, 1, s.agrees], true)),
+          cell("Answer", {}, chip([s.answer, 1, s.agrees], true), ...(s.cut ? [el("span", { class: "chip none", text: "cut off" })] : [])),
           cell("Aggregate", {}, el("bdi", { text: s.target ?? "none" })),
           cell("Reward, weight", {}, figures(s))));
       }

@@ -16,44 +16,34 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pst_rl.files import write_atomically
-from pst_rl.report.panels import ACCURACY, COST, TRAINING, Chart, accuracy_interval, draw_charts, questions
+from pst_rl.report.cells import Cell, Row
+from pst_rl.report.measured import Measured, not_shown, response_rows
+from pst_rl.report.measured_page import GAPS, SCORES, change_table, measured_summary, measured_table
+from pst_rl.report.panels import ACCURACY, COST, TRAINING, Chart, Shown, accuracy_interval, draw_charts, questions
 from pst_rl.report.questions import Limits, left_out, question_rows
 from pst_rl.report.results import PeerResult, VoteResult, gain
 from pst_rl.report.run import Run
-from pst_rl.report.tables import interval, percent, signed, title
+from pst_rl.report.tables import answer_cells, answers, interval, percent, signed, title
 from pst_rl.report.text import visible
 
 _HERE = Path(__file__).parent
 
 
-@dataclass(frozen=True)
-class Cell:
-    """What stands in a cell of a table.
-
-    Attributes:
-        text: What it says.
-        style: `"name"` for text that may run in either direction, `"code"`, `"up"`, `"down"`, or nothing.
-        soft: What is said less loudly behind it.
-    """
-
-    text: str
-    style: str = ""
-    soft: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a table, and whether it is marked because its cells differ."""
-
-    cells: tuple[Cell, ...]
-    differs: bool = False
-
-
-def write_page(runs: Sequence[Run], folder: str | Path, limits: Limits = Limits()) -> Path:  # noqa: B008
+def write_page(
+    runs: Sequence[Run],
+    folder: str | Path,
+    limits: Limits = Limits(),  # noqa: B008
+    measured: Sequence[Measured] = (),
+) -> Path:
     """Writes `report.html` and a PNG of each panel into the folder, and returns the page's path.
 
     The page appears whole or not at all. All text of models and data is escaped; besides, its content security policy
     lets only its own script run, and nothing be loaded.
+
+    Args:
+        runs, measured: Training runs; evaluations and gaps. What there is none of has no section.
+        folder: Of the page.
+        limits: How much of questions and responses is shown.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,29 +53,72 @@ def write_page(runs: Sequence[Run], folder: str | Path, limits: Limits = Limits(
         training=draw_charts(runs, TRAINING, folder),
         cost=draw_charts(runs, COST, folder),
         limits=limits,
+        measured=[_section(measured, kind, folder) for kind in SECTIONS if any(one.kind == kind for one in measured)],
     )
     return write_atomically(folder / "report.html", page)
 
 
+SECTIONS = {"evaluation": ("evaluations", "Evaluations", SCORES), "gap": ("gaps", "Gaps", GAPS)}
+
+
+def _section(measured: Sequence[Measured], kind: str, folder: Path) -> Section:
+    these = [one for one in measured if one.kind == kind]
+    place, title, panel = SECTIONS[kind]
+    return Section(place, title, these, draw_charts(these, [panel], folder))
+
+
+@dataclass(frozen=True)
+class Section:
+    """Evaluations, or gaps: their place on the page, its title, what they are, and their charts."""
+
+    place: str
+    title: str
+    measured: Sequence[Measured]
+    charts: Sequence[Chart]
+
+    @property
+    def kind(self) -> str:
+        """As in `results.json`."""
+        return self.measured[0].kind
+
+
 def make_page(
-    runs: Sequence[Run], accuracy: Sequence[Chart], training: Sequence[Chart], cost: Sequence[Chart], limits: Limits
+    runs: Sequence[Run],
+    accuracy: Sequence[Chart],
+    training: Sequence[Chart],
+    cost: Sequence[Chart],
+    limits: Limits,
+    measured: Sequence[Section] = (),
 ) -> str:
     """The HTML of the page."""
-    script = (_HERE / "page.js").read_text(encoding="utf-8")
+    script = "".join((_HERE / name).read_text(encoding="utf-8") for name in ("page.js", "responses.js"))
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     rows = question_rows(runs, limits)
     peers = list(dict.fromkeys(name for row in rows for name in row["peers"]))
     drawn = {chart.panel.name for chart in training}
+    shown: list[Run | Measured] = [*runs, *(one for section in measured for one in section.measured)]
+    evaluations = [one for one in shown if isinstance(one, Measured) and one.kind == "evaluation"]
+    said = response_rows(evaluations, limits)
+    titles = {
+        place: place.capitalize() for place in ("accuracy", "alarms", "training", "cost", "questions", "options")
+    }
+    if runs and not accuracy:
+        titles["accuracy"] = "Answers"
+    data = {"runs": [visible(run.name) for run in runs], "peers": peers, "rows": rows}
+    data |= {"measured": [visible(one.name) for one in evaluations], "said": said}
     return environment().get_template("page.html.jinja").render(
         policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'",
         style=(_HERE / "page.css").read_text(encoding="utf-8"),
         script=script,
-        data=_json({"runs": [visible(run.name) for run in runs], "peers": peers, "rows": rows}),
-        named=", ".join(run.name for run in runs),
-        several=len(runs) > 1,
-        summaries=[(run.name, _summary(run)) for run in runs],
-        missing=[(run.name, part) for run in runs for part in run.missing],
-        accuracy={"panels": _panels(runs, accuracy), "table": _accuracy_table(runs)},
+        data=_json(data),
+        named=", ".join(one.name for one in shown),
+        runs=bool(runs),
+        several=len(shown) > 1,
+        summaries=[(one.name, _summary(one)) for one in shown],
+        missing=[(one.name, part) for one in shown for part in one.missing],
+        sections=[*(titles.items() if runs else ()), *((one.place, one.title) for one in measured)],
+        titles=titles,
+        accuracy={"panels": _panels(runs, accuracy), "table": _accuracy_table(runs), "joint": _joint(runs)},
         alarms=[(run.name, run.alarms) for run in runs],
         training={
             "panels": _panels(runs, training),
@@ -94,6 +127,17 @@ def make_page(
         cost={"panels": _panels(runs, cost), "table": _cost_table(runs)},
         questions=_questions(runs, rows, peers, limits),
         options=_options(runs),
+        measured=[
+            {
+                "place": section.place,
+                "title": section.title,
+                "panels": _panels(section.measured, section.charts),
+                "table": measured_table(section.measured, section.kind),
+                "changes": change_table(section.measured),
+            }
+            for section in measured
+        ],
+        said=_said(evaluations, said, limits),
     )  # fmt: skip
 
 
@@ -119,7 +163,9 @@ def _json(data: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _summary(run: Run) -> str:
+def _summary(run: Run | Measured) -> str:
+    if isinstance(run, Measured):
+        return measured_summary(run)
     parts = []
     if run.results is not None:
         known = run.results.mean_gain
@@ -131,7 +177,7 @@ def _summary(run: Run) -> str:
     return f"{'; '.join([*parts, str(run.folder)])}."
 
 
-def _panels(runs: Sequence[Run], charts: Sequence[Chart]) -> list[dict[str, Any]]:
+def _panels(runs: Sequence[Shown], charts: Sequence[Chart]) -> list[dict[str, Any]]:
     """Each chart with its pictures, in base 64; `None` where a run does not have it."""
     return [
         {
@@ -163,7 +209,9 @@ def _run_table(
 
 
 def _accuracy_table(runs: Sequence[Run]) -> dict[str, Any]:
-    header = ("Who", "Before, %", "After, %", "Gain, points", "95 % of gain", "Parsed before, %", "Parsed after, %")
+    """Accuracies if gold is known, and how responses end; a column that nobody has is left out."""
+    header = ["Who", "Before, %", "After, %", "Gain, points", "95 % of gain"]
+    header += ["Parsed, %", "Finished, %", "Tokens", "Changed, %"]
     rows = []
     for run in runs:
         if run.results is None:
@@ -175,10 +223,17 @@ def _accuracy_table(runs: Sequence[Run]) -> dict[str, Any]:
                 *(_with_interval(value, count) for value in (result.before, result.after)),
                 Cell(signed(gain(result)), _direction(result)),
                 Cell(interval(result)),
-                *(Cell(percent(getattr(result, f"parsed_{when}", None))) for when in ("before", "after")),
+                *(Cell(text) for text in answer_cells(result)),
             )
             rows.append((run, cells))
-    return _run_table(runs, header, rows)
+    rows = [(run, cells) for run, cells in rows if any(cell.text != "-" for cell in cells[1:])]
+    kept = [c for c in range(len(header)) if c == 0 or any(cells[c].text != "-" for _, cells in rows)]
+    return _run_table(runs, [header[c] for c in kept], [(run, [cells[c] for c in kept]) for run, cells in rows])
+
+
+def _joint(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """What the peers' answers have in common, in sentences, for each run that knows."""
+    return [(run.name, said) for run in runs if run.results is not None and (said := answers(run.results))]
 
 
 def _with_interval(value: float | None, count: int) -> Cell:
@@ -243,4 +298,20 @@ def _questions(
         "steps": {"": "all"} | {str(step): f"step {step}" for step in sorted({row["step"] for row in rows})},
         "figures": figures | {"weight": "weight", "pmi": "PMI", "agreeing": "share equal to the aggregate"},
         "peers": peers,
+    }
+
+
+def _said(measured: Sequence[Measured], rows: Sequence[dict[str, Any]], limits: Limits) -> dict[str, Any] | None:
+    """What the controls of the table of responses offer; the script fills the table. `None` without a response."""
+    if not rows:
+        return None
+    said = [one for row in rows for one in row["said"]]
+    peers = dict.fromkeys(one["peer"] for one in said)
+    kinds = dict.fromkeys(one["kind"] for one in said)
+    return {
+        "left_out": not_shown(measured, limits),
+        "measured": {"": "all"} | {str(index): one.name for index, one in enumerate(measured)},
+        "several": len(measured) > 1,
+        "peers": {"": "all"} | {name: name for name in peers},
+        "kinds": {"greedy": "greedy"} | {name: name for name in kinds} | {"": "all"},
     }

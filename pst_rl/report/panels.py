@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pst_rl.report.drawing import VOTE_COLOUR, clean, draw_lines, label_ends, note, peer_colours, read_series
 from pst_rl.report.results import RunResults
@@ -19,8 +19,18 @@ if TYPE_CHECKING:
 
 Colours = Mapping[str, str]
 Lines = Mapping[str, list[tuple[int, float]]]  # step and value by name, to be labelled at their ends
-Draw = Callable[["Axes", Run, Colours], "Lines | None"]
+Draw = Callable[["Axes", Any, Colours], "Lines | None"]
 SIZE = (4.9, 2.9)  # inches of one picture: its text is readable where a page is 400 pixels wide
+_ROW, _AROUND = 0.28, 0.9  # inches of a named row, and of what is above and below the rows
+
+
+class Shown(Protocol):
+    """What has a picture: a run, an evaluation, gaps."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def peers(self) -> list[str]: ...
 
 
 @dataclass(frozen=True)
@@ -32,14 +42,15 @@ class Panel:
         title, caption: What is drawn, with its unit, and how to read it.
         draw: `draw(axes, run, colours)` returns the lines that need a label, or `None`, having drawn nothing, if the
             run does not have it.
-        categories: Whether the vertical axis has names, which each run has its own of, and no common scale.
+        rows: Of a panel whose vertical axis has names, which each run has its own of, how many; else the axis has a
+            scale, which is common.
     """
 
     name: str
     title: str
     caption: str
     draw: Draw
-    categories: bool = False
+    rows: Callable[[Any], int] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,8 +61,10 @@ class Chart:
     pictures: tuple[bytes | None, ...]
 
 
-def draw_charts(runs: Sequence[Run], panels: Sequence[Panel], folder: Path) -> list[Chart]:
+def draw_charts(runs: Sequence[Shown], panels: Sequence[Panel], folder: Path) -> list[Chart]:
     """Draws every panel that some run has, and writes `<panel>.png` with all runs side by side into the folder."""
+    if not runs:
+        return []
     colours = peer_colours(dict.fromkeys(name for run in runs for name in run.peers))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # a letter that the font lacks is drawn as a box
@@ -59,15 +72,15 @@ def draw_charts(runs: Sequence[Run], panels: Sequence[Panel], folder: Path) -> l
     return [chart for chart in charts if any(chart.pictures)]
 
 
-def _draw(panel: Panel, runs: Sequence[Run], colours: Colours, folder: Path) -> Chart:
+def _draw(panel: Panel, runs: Sequence[Shown], colours: Colours, folder: Path) -> Chart:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    width, height = SIZE
+    width, height = SIZE[0], _height(panel, runs)
     together = Figure(figsize=(width * len(runs), height + 0.3), dpi=150, layout="constrained")
     FigureCanvasAgg(together)
     together.suptitle(plain(panel.title, 90), x=0.01, ha="left", fontsize=11, fontweight="bold")
-    all_axes = together.subplots(1, len(runs), sharex=True, sharey=not panel.categories, squeeze=False)[0]
+    all_axes = together.subplots(1, len(runs), sharex=True, sharey=panel.rows is None, squeeze=False)[0]
     drawn = []
     for axes, run in zip(all_axes, runs, strict=True):
         clean(axes, plain(run.name, 40) if len(runs) > 1 else "")
@@ -87,16 +100,22 @@ def _draw(panel: Panel, runs: Sequence[Run], colours: Colours, folder: Path) -> 
     return Chart(panel, tuple(pictures))
 
 
-def _alone(panel: Panel, run: Run, colours: Colours, like: Axes) -> bytes:
+def _height(panel: Panel, runs: Iterable[Shown]) -> float:
+    """Inches: a panel of named rows is as high as the most of them need."""
+    return SIZE[1] if panel.rows is None else max(SIZE[1], _AROUND + _ROW * max(map(panel.rows, runs)))
+
+
+def _alone(panel: Panel, run: Shown, colours: Colours, like: Axes) -> bytes:
     """The SVG of one run, on the axes that it shares with the others."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=SIZE, layout="constrained")
+    figure = Figure(figsize=(SIZE[0], _height(panel, [run])), layout="constrained")
     axes = figure.subplots()
     clean(axes, "")
     lines = panel.draw(axes, run, colours)
     axes.set_xlim(like.get_xlim())
-    axes.set_ylim(like.get_ylim())
+    if panel.rows is None:
+        axes.set_ylim(like.get_ylim())
     _label(axes, lines or {}, colours)
     picture = io.BytesIO()
     figure.savefig(picture, format="svg", metadata={"Date": None})
@@ -203,7 +222,7 @@ ACCURACY = Panel(
     "On held-out questions, with the 95 % interval of each (Wilson). The interval of the gain is in the table: it "
     "pairs the questions and is narrower.",
     draw_accuracies,
-    categories=True,
+    rows=lambda run: len(run.results.measured) if run.results else 0,
 )
 TRAINING = (
     Panel("reward", "Reward", "Mean of the samples that were scored.", lines("{}/reward")),
@@ -259,6 +278,7 @@ TRAINING = (
     Panel("entropy", "Entropy (nats per token)", "Of the sampled tokens, mean.", lines("{}/entropy")),
     Panel("length", "Length of a completion (tokens)", "Mean, cut-off ones too.", lines("{}/completions/mean_length")),
     Panel("parsed", "Samples with an answer, share", "An answer was found in them.", lines("{}/parsed")),
+    Panel("finished", "Samples that ended by themselves, share", "The others were cut off.", lines("{}/finished")),
     Panel("update_norm", "Update norm", "Norm of the gradient before it is clipped.", lines("{}/grad_norm")),
     Panel("kl", "KL from the reference (nats)", "As TRL logs it.", lines("{}/kl")),
     Panel(
@@ -277,7 +297,11 @@ TRAINING = (
 )
 COST = (
     Panel(
-        "seconds", "Time by phase", "Wall clock of the whole run, evaluations included.", draw_seconds, categories=True
+        "seconds",
+        "Time by phase",
+        "Wall clock of the whole run, evaluations included.",
+        draw_seconds,
+        rows=lambda run: len(run.results.seconds) if run.results else 0,
     ),
     Panel(
         "tokens_generated",

@@ -22,12 +22,14 @@ class Limits:
         steps: These steps; `None`: at most `most_steps`, evenly spaced, the first and the last among them.
         most_steps: How many steps are chosen.
         questions: How many questions of a generation batch, from the first.
+        measured: How many questions of an evaluation, from the first.
         characters: Of a completion or prompt; the rest is cut off, and counted.
     """
 
     steps: tuple[int, ...] | None = None
     most_steps: int = 6
     questions: int = 64
+    measured: int = 200
     characters: int = 4000
 
 
@@ -83,7 +85,7 @@ def _question(samples: list[dict[str, Any]], limits: Limits) -> dict[str, Any]:
     for sample in samples:
         peers.setdefault(visible(sample["peer"]), []).append(sample)
     return {
-        "prompt": _cut(samples[0].get("prompt", ""), limits.characters),
+        "prompt": cut(samples[0].get("prompt", ""), limits.characters),
         "targets": [[visible(text), count] for text, count in targets.most_common()],
         "share": _mean(shares),
         "distinct": len({text for s in samples if (text := _text(s.get("answer"))) is not None}),
@@ -104,11 +106,12 @@ def _peer(samples: list[dict[str, Any]], limits: Limits) -> dict[str, Any]:
         "pmi": _mean(_number(s.get("pmi")) for s in samples),
         "samples": [
             {
-                "completion": _cut(s["completion"], limits.characters),
-                "later": [_cut(turn, limits.characters) for turn in _later(s)],
+                "completion": cut(s["completion"], limits.characters),
+                "later": [cut(turn, limits.characters) for turn in _later(s)],
                 "answer": None if (text := _text(s.get("answer"))) is None else visible(text),
                 "target": None if (text := _text(s.get("target"))) is None else visible(text),
                 "agrees": _agrees(s),
+                "cut": _number(s.get("finished")) == 0.0,
                 "rewards": {name: values[i] for name, values in rewards.items()},
                 "weight": _number(s.get("weight")),
                 "pmi": _number(s.get("pmi")),
@@ -148,7 +151,8 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _cut(text: Any, characters: int) -> str:
+def cut(text: Any, characters: int) -> str:
+    """The text, `visible`, and if it is longer than so many characters how many are left out."""
     text = str(text)
     rest = len(text) - characters
     return visible(text if rest <= 0 else f"{text[:characters]}… ({rest} more characters)")

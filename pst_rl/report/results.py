@@ -13,12 +13,15 @@ from pst_rl.report.results_file import read_results_file, write_results_file
 
 @dataclass(frozen=True)
 class PeerResult:
-    """Greedy exact match of one peer on the held-out questions, as fractions; `None` where no gold is known.
+    """One peer's greedy responses to the held-out questions, before and after training; shares are fractions.
 
     Attributes:
-        before, after: The accuracy before and after training.
+        before, after: Exact match; `None` where no gold is known, as `ci95`. The others need no gold.
         ci95: Low and high of the gain after - before (see `pst_rl.measure.paired_bootstrap`).
-        parsed_before, parsed_after: The share of responses in which an answer was found; needs no gold.
+        parsed_before, parsed_after: The share of responses in which an answer was found.
+        finished_before, finished_after: The share that ended by themselves; the others were cut off.
+        length_before, length_after: Tokens of a response, mean.
+        changed: The share of questions that have another answer after training; none is an answer of its own.
     """
 
     before: float | None = None
@@ -26,15 +29,45 @@ class PeerResult:
     ci95: tuple[float, float] | None = None
     parsed_before: float | None = None
     parsed_after: float | None = None
+    finished_before: float | None = None
+    finished_after: float | None = None
+    length_before: float | None = None
+    length_after: float | None = None
+    changed: float | None = None
 
 
 @dataclass(frozen=True)
 class VoteResult:
-    """Accuracy of a vote of the peers before and after, as fractions, and low and high of its gain, if measured."""
+    """A vote of the peers, as far as it was measured.
+
+    Attributes:
+        before, after, ci95: Its accuracy as a fraction, and low and high of the gain; need gold.
+        changed: The share of questions whose vote is another one after training.
+    """
 
     before: float | None = None
     after: float | None = None
     ci95: tuple[float, float] | None = None
+    changed: float | None = None
+
+
+@dataclass(frozen=True)
+class JointResult:
+    """What the peers' answers have in common, before and after training; no gold is needed.
+
+    Attributes:
+        agreement_before, agreement_after: Of all pairs of peers at all questions, the share with one greedy answer;
+            `None` for a single peer.
+        distinct_before, distinct_after: Different answers to a question, mean.
+        responses: Of how many responses to a question: the samples of all peers if they were drawn, else the greedy
+            ones.
+    """
+
+    agreement_before: float | None = None
+    agreement_after: float | None = None
+    distinct_before: float | None = None
+    distinct_after: float | None = None
+    responses: int | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +86,7 @@ class RunResults:
         peak_memory_mib: The most memory held, in MiB.
         config: The full configuration.
         alarms: What the monitor of collapse found (`pst_rl.monitors.collapse`), in order; `None` if that is not known.
+        joint: Agreement and distinct answers of the peers.
     """
 
     peers: dict[str, PeerResult]
@@ -66,6 +100,7 @@ class RunResults:
     peak_memory_mib: float | None = None
     config: dict[str, Any] = field(default_factory=dict)
     alarms: list[str] | None = None
+    joint: JointResult = field(default_factory=JointResult)
 
     @property
     def measured(self) -> dict[str, PeerResult | VoteResult]:
@@ -92,6 +127,7 @@ def write_results(results: RunResults, folder: str | Path) -> Path:
         "peers": {name: vars(peer) for name, peer in results.peers.items()},
         "vote": vars(results.vote),
         "pooled_vote": vars(results.pooled_vote),
+        "joint": vars(results.joint),
         "mean_gain": results.mean_gain,
         "seconds": results.seconds,
         "peak_memory_mib": results.peak_memory_mib,
@@ -113,6 +149,7 @@ def read_results(path: str | Path) -> RunResults:
         peers={name: PeerResult(**_known(PeerResult, peer)) for name, peer in content["peers"].items()},
         vote=VoteResult(**_known(VoteResult, content.get("vote") or {})),
         pooled_vote=VoteResult(**_known(VoteResult, content.get("pooled_vote") or {})),
+        joint=JointResult(**_known(JointResult, content.get("joint") or {})),
         dataset=str(content.get("dataset", "an unnamed data set")),
         n_test=int(content.get("n_test", 0)),
         seed=int(content.get("seed", 0)),
@@ -124,7 +161,7 @@ def read_results(path: str | Path) -> RunResults:
     )
 
 
-def _known(record: type[PeerResult | VoteResult], content: Mapping[str, Any]) -> dict[str, Any]:
+def _known(record: type[PeerResult | VoteResult | JointResult], content: Mapping[str, Any]) -> dict[str, Any]:
     """The record's own fields; an interval is a tuple again."""
     names = record.__dataclass_fields__
     return {n: tuple(v) if isinstance(v, list) else v for n, v in content.items() if n in names}

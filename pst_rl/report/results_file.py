@@ -33,9 +33,14 @@ class Kind:
 
 KINDS = {
     "training": Kind("a training run", "pst-rl train", "pst-rl report", ("peers", "vote")),
-    "evaluation": Kind("an evaluation", "pst-rl eval", "pst-rl eval --compare", ("questions", "scores", "peers")),
+    "evaluation": Kind(
+        "an evaluation", "pst-rl eval", "pst-rl report and pst-rl eval --compare", ("questions", "scores", "peers")
+    ),
     "gap": Kind(
-        "a generator-verifier gap", "pst-rl gv-gap", "pst-rl gv-gap --compare", ("questions", "scores", "peers")
+        "a generator-verifier gap",
+        "pst-rl gv-gap",
+        "pst-rl report and pst-rl gv-gap --compare",
+        ("questions", "scores", "peers"),
     ),
 }
 

@@ -1,39 +1,125 @@
 """The results of a run as a table: printed, or in Markdown."""
 
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pst_rl.data import FILE_FORMATS
 from pst_rl.report.results import PeerResult, RunResults, VoteResult, gain
+from pst_rl.report.text import visible
+from pst_rl.report.text_table import WIDTH, terminal_width, text_table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-_HEADER = ("", "Before", "After", "Gain", "95 % interval", "Parsed")
+_ACCURACY = ("", "Before", "After", "Gain", "95 % interval")
+_ANSWERS = ("", "Parsed", "Finished", "Tokens", "Changed")
 _UNKNOWN = "-"
 
 
 def print_table(results: RunResults, console: "Console | None" = None) -> None:
-    """Print accuracy before and after per peer, their mean and the votes, with the gain and its interval."""
-    from rich import box
+    """Print what a run changed: accuracies with the gain of each, if gold is known, and answers in any case."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title(results), caption=caption(results), box=box.SIMPLE_HEAD)
-    for index, name in enumerate(_HEADER):
-        table.add_column(name, justify="right" if index else "left", no_wrap=True)
-    for index, row in enumerate(_rows(results), start=1):
-        table.add_row(*map(Text, row), end_section=index in (len(results.peers), len(results.peers) + 1))
-    (console or Console()).print(table)
+    console = console or Console(width=terminal_width())
+    console.print(Text("\n".join(table_lines(results, console.width))), soft_wrap=True)
+
+
+def table_lines(results: RunResults, width: int = WIDTH) -> list[str]:
+    """What `print_table` prints, as lines of at most `width` columns."""
+    lines = [*wrap(title(results), width), ""]
+    for header, rows, rules in _tables(results):
+        lines += [*text_table(header, rows, width=width, rules=rules), ""]
+    return lines + [line for text in (*answers(results), caption(results)) for line in wrap(text, width)]
 
 
 def markdown_table(results: RunResults) -> str:
-    """Return the table in Markdown, for a model card or a README."""
-    table = "\n".join(pipe_table(_HEADER, _rows(results), numbers_from=1))
-    return f"{table}\n\n{title(results)}. {caption(results)}"
+    """Return the tables in Markdown, for a model card or a README."""
+    tables = ["\n".join(pipe_table(header, rows, numbers_from=1)) for header, rows, _ in _tables(results)]
+    return "\n\n".join([*tables, f"{title(results)}. {' '.join([*answers(results), caption(results)])}"])
+
+
+Table = tuple[Sequence[str], list[tuple[str, ...]], list[int]]  # header, rows, rows before which there is a line
+
+
+def _tables(results: RunResults) -> list[Table]:
+    """The tables of a run that have a number in them, without the rows and columns that have none."""
+    peers = len(results.peers)
+    rules = [peers, peers + 1] if peers > 1 else [peers]
+    accuracies = [_accuracy_row(name, one) for name, one in _with_mean(results, results.measured)]
+    found = [
+        _known(_ANSWERS, [(name, *answer_cells(one)) for name, one in _with_mean(results, results.peers)], [peers])
+    ]
+    if results.mean_gain is not None:
+        found.insert(0, _known(_ACCURACY, accuracies, rules))
+    return [table for table in found if len(table[0]) > 1]
+
+
+def _with_mean(
+    results: RunResults, rows: Mapping[str, PeerResult | VoteResult]
+) -> list[tuple[str, PeerResult | VoteResult]]:
+    """The rows with the mean of the peers behind the peers, if there are several."""
+    found = list(rows.items())
+    peers = results.peers.values()
+    if len(peers) > 1:
+        names = [one.name for one in fields(PeerResult) if one.name != "ci95"]
+        means: dict[str, Any] = {name: _mean(getattr(peer, name) for peer in peers) for name in names}
+        mean = PeerResult(**means)
+        found.insert(len(peers), ("mean of the peers", mean))
+    return found
+
+
+def _known(header: Sequence[str], rows: Sequence[tuple[str, ...]], rules: Sequence[int]) -> Table:
+    kept = [k for k, row in enumerate(rows) if set(row[1:]) != {_UNKNOWN}]
+    columns = [c for c in range(len(header)) if c == 0 or any(rows[k][c] != _UNKNOWN for k in kept)]
+    lines = [sum(k < rule for k in kept) for rule in rules]
+    cells = [tuple(rows[k][c] for c in columns) for k in kept]
+    return [header[c] for c in columns], cells, [line for line in lines if 0 < line < len(kept)]
+
+
+def _accuracy_row(name: str, result: PeerResult | VoteResult) -> tuple[str, ...]:
+    return name, percent(result.before), percent(result.after), signed(gain(result)), interval(result)
+
+
+def answer_cells(result: PeerResult | VoteResult) -> tuple[str, ...]:
+    """Parsed, finished, tokens, changed: before and after, as far as they are known."""
+    if isinstance(result, VoteResult):
+        return (*3 * (_UNKNOWN,), percent(result.changed))
+    return (
+        turned(result.parsed_before, result.parsed_after, percent),
+        turned(result.finished_before, result.finished_after, percent),
+        turned(result.length_before, result.length_after, lambda tokens: f"{tokens:.1f}"),
+        percent(result.changed),
+    )
+
+
+def turned(before: float | None, after: float | None, shown: Callable[[float], str]) -> str:
+    """Two values as "before → after"; a dash if neither is known."""
+    if before is None and after is None:
+        return _UNKNOWN
+    return " → ".join(_UNKNOWN if value is None else shown(value) for value in (before, after))
+
+
+def answers(results: RunResults) -> list[str]:
+    """What can be said without gold of the peers together, one sentence each: agreement, distinct answers, votes."""
+    joint, sentences = results.joint, []
+    if (agreement := turned(joint.agreement_before, joint.agreement_after, percent)) != _UNKNOWN:
+        sentences.append(f"Agreement of the peers {agreement} %.")
+    if (distinct := turned(joint.distinct_before, joint.distinct_after, lambda x: f"{x:.2f}")) != _UNKNOWN:
+        sentences.append(f"Distinct answers to a question {distinct}, of {joint.responses} responses.")
+    votes = {"of greedy answers": results.vote.changed, "of newly drawn samples": results.pooled_vote.changed}
+    if known := [f"{percent(share)} % {whose}" for whose, share in votes.items() if share is not None]:
+        sentences.append(f"Votes that changed: {', '.join(known)}.")
+    return sentences
+
+
+def wrap(text: str, width: int = WIDTH) -> list[str]:
+    """Sentences as lines of at most `width` columns; a word that is longer keeps its line."""
+    return textwrap.wrap(visible(text), width, break_long_words=False, break_on_hyphens=False)
 
 
 def pipe_table(
@@ -56,26 +142,6 @@ def pipe_table(
     if even:
         cells = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in cells]
     return [f"| {' | '.join(line)} |" for line in (cells[0], rule, *cells[1:])]
-
-
-def _rows(results: RunResults) -> list[tuple[str, ...]]:
-    rows = [_row(name, result) for name, result in results.measured.items()]
-    peers = results.peers.values()
-    mean = PeerResult(
-        before=_mean(peer.before for peer in peers),
-        after=_mean(peer.after for peer in peers),
-        parsed_before=_mean(peer.parsed_before for peer in peers),
-        parsed_after=_mean(peer.parsed_after for peer in peers),
-    )
-    rows.insert(len(results.peers), _row("mean of the peers", mean))
-    return rows
-
-
-def _row(name: str, result: PeerResult | VoteResult) -> tuple[str, ...]:
-    parsed = _UNKNOWN
-    if isinstance(result, PeerResult) and (result.parsed_before is not None or result.parsed_after is not None):
-        parsed = f"{percent(result.parsed_before)} → {percent(result.parsed_after)}"
-    return name, percent(result.before), percent(result.after), signed(gain(result)), interval(result), parsed
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -106,13 +172,14 @@ def title(results: RunResults) -> str:
     """What was measured, on what, with which seed."""
     path = Path(results.dataset)
     dataset = path.name if path.suffix in FILE_FORMATS else results.dataset
-    return f"Exact match on {results.n_test} held-out questions of {dataset}, seed {results.seed}"
+    what = "Answers to" if results.mean_gain is None else "Exact match on"
+    return f"{what} {results.n_test} held-out questions of {dataset}, seed {results.seed}"
 
 
 def caption(results: RunResults) -> str:
     """Units, labels read, time and memory."""
     known = results.mean_gain is not None
-    parts = ["In percent, gains in points." if known else "No gold answers: the accuracy is unknown."]
+    parts = ["In percent, gains in points." if known else "In percent. No gold answers: the accuracy is unknown."]
     parts.append("Training read labels." if results.supervised else "Training read no label.")
     if results.seconds:
         phases = ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in results.seconds.items())

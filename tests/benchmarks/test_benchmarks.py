@@ -10,7 +10,7 @@ from pst_rl.benchmarks.items import Item, find_benchmark, load_items, with_style
 from pst_rl.benchmarks.model import Completion, Decoding, LanguageModel, model_digest
 from pst_rl.benchmarks.prompts import PromptFile, load_prompt
 from pst_rl.benchmarks.results import GAP_COLUMNS, change_table, check_alike, compare, gap_table, summarise, table
-from pst_rl.benchmarks.scores import Responses, score
+from pst_rl.benchmarks.scores import Responses, endings, score
 from pst_rl.data import PRESETS
 from pst_rl.measure.samples import judge
 
@@ -426,28 +426,46 @@ def test_other_questions_are_not_compared():
         compare(results([0, 0, 1]), results([1, 0, 1], questions=("x", "y", "w")), "old")
 
 
-def test_tables_of_scores_changes_and_gaps_are_even_markdown():
+def test_tables_of_scores_changes_and_gaps_are_whole_within_80_columns():
     score = {"value": 0.5, "ci95": [0.25, 0.75]}
     change = {"before": 0.4, "after": 0.5, "gain": 0.1, "ci95": [-0.1, 0.3], "p": 0.0001}
+    name = "Qwen2.5-0.5B-Instruct-checkpoint-1200-and-more"
+    metrics = ("greedy", "mean@8", *(f"{kind}@{k}" for kind in ("pass", "majority") for k in (1, 8)))
     found = {
         "questions": ["x", "y"],
-        "scores": {"exact_match": {"a|b": {"greedy": score}, "vote": {}}},
-        "comparison": {"exact_match": {"a|b": {"greedy": change}}},
+        "finished": {name: 0.75},
+        "parsed": {"exact_match": {name: 0.625}},
+        "scores": {"exact_match": {name: dict.fromkeys(metrics, score), "vote": {"greedy": score}}},
+        "comparison": {"exact_match": {name: {"greedy": change}}},
     }
-    assert table(found) == [
-        "| exact_match, 2 questions | greedy              |",
-        "| ------------------------ | ------------------- |",
-        r"| a\|b                     | 50.0 (25.0 to 75.0) |",
-        "| vote                     | -                   |",
-        "",
-        *change_table(found["comparison"]),
-    ]
-    assert change_table(found["comparison"])[2:] == [
-        r"| a\|b greedy | 40.0   | 50.0  | +10.0 (-10.0 to +30.0) | < 0.001 |",
-        "",
-    ]
-    own = dict.fromkeys(GAP_COLUMNS, score) | {"relative_gap": None, "pass@3": score, "majority@3": score}
-    gaps = gap_table({"questions": ["x"], "settings": {"samples": 3}, "scores": {"likelihood/self": {"a": own}}})
-    names, cells = ([cell.strip() for cell in line.split("|")[1:-1]] for line in (gaps[0], gaps[2]))
-    assert names == ["verifier", "peer, 1 questions", *GAP_COLUMNS, "pass@3", "majority@3"]
-    assert dict(zip(names, cells, strict=True))["relative_gap"] == "-" and cells[2] == "50.0 (25.0 to 75.0)"
+    lines = table(found)
+    assert (
+        lines[0].startswith("exact_match, 2 questions") and lines[2].split()[:4] == "greedy finished no answer".split()
+    )
+    assert lines[4] == name and lines[5].split()[:5] == ["50.0", "[25.0,", "75.0]", "75.0", "37.5"]
+    assert lines[6].split()[:6] == ["vote", "50.0", "[25.0,", "75.0]", "-", "-"]
+    assert all(metric in "\n".join(lines) for metric in metrics)
+    changes = change_table(found["comparison"])
+    assert changes[2] == f"{name} greedy"
+    assert changes[3].split() == ["40.0", "50.0", "+10.0", "[-10.0,", "+30.0]", "<", "0.001"]
+    own = dict.fromkeys((*GAP_COLUMNS, "generation", "finished"), score) | {"relative_gap": None, "pass@3": score}
+    gaps = gap_table(
+        {"questions": ["x"], "settings": {"samples": 3}, "scores": {"likelihood/self": {name: own, "b": own}}}
+    )
+    assert gaps[0].startswith("samples, 3 of each of 1 questions") and "likelihood/self, in percent [95 %]" in gaps
+    shown = " ".join(gaps)
+    assert (
+        all(column in shown for column in ("pass@3", "finished", "verified", "kept")) and "relative_gap" not in shown
+    )
+    for line in (*lines, *gaps, *changes):
+        assert len(line) <= 80 and "…" not in line
+
+
+def test_how_responses_end_is_told_for_every_system():
+    made = {"a": [Completion("#### 1", False, 2), Completion("Hm.", True, 2)]}
+    said = Responses(made, {}, {"a": made["a"], "b": [Completion("#### 1", True, 2)] * 2})
+    assert endings(EXACT, said) == {
+        "finished": {"a": 0.5, "collaborative": 1.0},
+        "parsed": {"exact_match": {"a": 0.0, "collaborative": 1.0}},
+    }
+    assert endings(EXACT, said, parse_truncated=True)["parsed"]["exact_match"]["a"] == 0.5

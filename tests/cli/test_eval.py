@@ -54,9 +54,16 @@ def test_eval_measures_each_peer_and_the_peers_together(run, capsys):
         for score in own.values():
             low, high = score["ci95"]
             assert 0 <= low <= score["value"] <= high <= 1 and len(score["by_question"]) == 6
-    assert "| collaborative" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "\ncollaborative " in out and "finished  no answer" in out and f"pst-rl report {run.folder}" in out
+    assert max(map(len, out[: out.index("Written")].splitlines())) <= 80
     rows = [json.loads(line) for line in (run.folder / "responses.jsonl").read_text().splitlines()]
     assert len(rows) == 6 and all(len(row["samples"]["qwen2"]) == 2 for row in rows)
+    assert rows[0]["finished"] == {
+        "responses": dict.fromkeys(("gemma2", "llama", "qwen2"), True),
+        "samples": dict.fromkeys(("gemma2", "llama", "qwen2"), [True, True]),
+        "collaborative": dict.fromkeys(("gemma2", "llama", "qwen2"), True),
+    }
 
 
 def test_eval_asks_nothing_twice_and_goes_on_after_an_interruption(run, tmp_path, monkeypatch, capsys):
@@ -89,7 +96,7 @@ def test_eval_reads_a_trained_set_and_compares_with_before(run, tmp_path, tiny, 
     assert run("eval", "--peers", str(tmp_path / "trained"), "--compare", earlier) == 0
     change = results(run.folder)["comparison"]["exact_match"]["llama"]["greedy"]
     assert (change["gain"], change["ci95"], change["p"]) == (0, [0, 0], 1)
-    assert "| llama greedy" in capsys.readouterr().out
+    assert "\nllama greedy " in capsys.readouterr().out
 
 
 def test_eval_measures_on_the_users_file(tmp_path, tiny):

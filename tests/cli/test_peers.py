@@ -64,7 +64,15 @@ def refused(result, *words):
 def test_the_tiny_peers_are_inspected_within_80_columns(peers):
     status, out, _ = peers("tiny", "--use-peft", "--load-in-4bit", "--gpu-memory", "16")
     assert status == 0 and max(map(len, out.splitlines())) <= 80
-    shown = ["Gemma2ForCausalLM", "340,128", "TokenizersBackend", "apache-2.0", "no system role", "fits into 90 %"]
+    shown = [
+        "<|finetune_right_pad_id|>",
+        "Gemma2ForCausalLM",
+        "340,128",
+        "TokenizersBackend",
+        "apache-2.0",
+        "no system role",
+        "fits into 90 %",
+    ]
     assert [word for word in shown if word not in out] == []
 
 

@@ -5,7 +5,6 @@ import hashlib
 import json
 import math
 import re
-import shutil
 import sys
 from dataclasses import replace
 from functools import partial
@@ -156,7 +155,7 @@ def test_an_interrupted_report_says_to_run_it_again(tmp_path, monkeypatch, capsy
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pst_rl.report.run.read_runs", interrupt)
+    monkeypatch.setattr("pst_rl.report.measured.read_folders", interrupt)
     assert cli.main(["report", "a"]) == 130
     assert capsys.readouterr().err.strip().endswith("pst-rl report a")
 
@@ -366,18 +365,6 @@ def test_the_command_shows_what_a_bare_run_has(tmp_path, capsys):
 
 
 # ---- in a browser ----
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("there is no Chromium on this machine")
-    with sync.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield running
-        running.close()
 
 
 @pytest.fixture(params=[400, 1600])
