@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -13,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import tyro
 
 from pst_rl.files import json_digest, write_atomically
+from pst_rl.progress.phases import phase
 
 if TYPE_CHECKING:
-    from pst_rl.benchmarks.ask import Report
     from pst_rl.benchmarks.benchmark import Benchmark
     from pst_rl.benchmarks.items import Item
     from pst_rl.benchmarks.model import Decoding, LanguageModel
@@ -105,10 +103,17 @@ class Questions:
         room = self.max_new_tokens or benchmark.max_new_tokens
         return Decoding(room) if greedy else Decoding(room, self.temperature, self.top_p, self.seed)
 
-    def load_model(self, name: str, path: str) -> LanguageModel:
+    def load_models(self, peers: Mapping[str, str]) -> dict[str, LanguageModel]:
+        """The models by name."""
         from pst_rl.benchmarks.model import LanguageModel
 
-        return LanguageModel.load(path, name, self.dtype, self.load_in_4bit)
+        found = {}
+        with phase("loading", len(peers), "models") as loading:
+            for name, path in peers.items():
+                loading.at(name)
+                found[name] = LanguageModel.load(path, name, self.dtype, self.load_in_4bit)
+                loading.advance()
+        return found
 
     def plan(self, benchmark: Benchmark, items: Sequence[Item], peers: dict[str, str], each: int) -> list[str]:
         """What a dry run prints, for `each` responses to a question."""
@@ -154,10 +159,11 @@ class Eval(Questions):
             FileNotFoundError, ValueError: For anything that does not fit, before a model is loaded where it can be.
         """
         from pst_rl.benchmarks.cache import Cache
+        from pst_rl.benchmarks.folder import take_folder, write_measurement
         from pst_rl.benchmarks.peer_set import find_peers
         from pst_rl.benchmarks.results import compare, summarise, table
         from pst_rl.benchmarks.scores import score
-        from pst_rl.report.results_file import read_results_file, write_results_file
+        from pst_rl.report.results_file import read_results_file
 
         quiet()
         self.check()
@@ -171,8 +177,9 @@ class Eval(Questions):
             print("\n".join(self.plan(benchmark, items, peers, each)))
             return
         folder = Path(self.output_dir)
+        take_folder(folder, "evaluation")
         cache = Cache(Path(self.cache) if self.cache else folder / "cache.jsonl")
-        models = [self.load_model(name, path) for name, path in peers.items()]
+        models = list(self.load_models(peers).values())
         responses = self._ask(benchmark, items, models, cache)
         settings = {
             name: getattr(self, name) for name in ("samples", "temperature", "top_p", "seed", "parse_truncated")
@@ -185,7 +192,7 @@ class Eval(Questions):
         }
         if self.compare and earlier:
             results["comparison"] = compare(earlier, results, self.compare)
-        path = write_results_file(folder, "evaluation", results)
+        path = write_measurement(folder, "evaluation", results, ("responses.jsonl",))
         lines = (json.dumps(row) + "\n" for row in _rows(items, responses))
         write_atomically(folder / "responses.jsonl", "".join(lines))
         print("\n".join(table(results)))
@@ -208,19 +215,20 @@ class Eval(Questions):
         greedy, sampling = self.decoding(benchmark, True), self.decoding(benchmark, False)
         shown = [item.shown for item in items]
         together = self.collaborative and len(models) > 1
-        total = len(items) * len(models) * (1 + self.samples + together)
-        with progress(total) as report:
-            options: dict[str, Any] = {"batch_size": self.batch_size, "report": report}
-            alone, samples = {}, {}
-            for model in models:
-                prompts = [model.fit(text, (), "", model.window - greedy.max_new_tokens) for text in shown]
-                alone[model.name] = [rows[0] for rows in ask(model, prompts, greedy, cache, **options)]
-                if self.samples:
-                    samples[model.name] = ask(model, prompts, sampling, cache, copies=self.samples, **options)
-            in_turn = []
-            if together:
-                template = self.peer_template or benchmark.peer_template
-                in_turn = ask_in_turn(models, shown, greedy, cache, peer_template=template, **options)
+        size = self.batch_size
+        alone, samples = {}, {}
+        for model in models:
+            prompts = [model.fit(text, (), "", model.window - greedy.max_new_tokens) for text in shown]
+            said = ask(model, prompts, greedy, cache, batch_size=size, doing="greedy")
+            alone[model.name] = [rows[0] for rows in said]
+            if self.samples:
+                doing = f"{self.samples} samples"
+                own = ask(model, prompts, sampling, cache, copies=self.samples, batch_size=size, doing=doing)
+                samples[model.name] = own
+        in_turn = []
+        if together:
+            template = self.peer_template or benchmark.peer_template
+            in_turn = ask_in_turn(models, shown, greedy, cache, peer_template=template, batch_size=size)
         names = [model.name for model in models]
         return Responses(alone, samples, dict(zip(names, in_turn, strict=False)))
 
@@ -232,16 +240,6 @@ def quiet() -> None:
 
     disable_progress_bar()
     hide_datasets_bars()
-
-
-@contextmanager
-def progress(total: int) -> Iterator[Report]:
-    """A bar in a terminal, nothing elsewhere."""
-    from rich.progress import Progress
-
-    with Progress(disable=not sys.stdout.isatty(), transient=True) as bar:
-        task = bar.add_task("responses", total=total)
-        yield lambda rows: bar.advance(task, rows)
 
 
 def _digest(item: Item) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pst_rl.cli.eval import Questions, progress, quiet
+from pst_rl.cli.eval import Questions, quiet
 
 if TYPE_CHECKING:
     from pst_rl.benchmarks.benchmark import Benchmark
@@ -60,11 +60,12 @@ class GVGap(Questions):
             FileNotFoundError, ValueError: For anything that does not fit, before a model is loaded where it can be.
         """
         from pst_rl.benchmarks.cache import Cache
+        from pst_rl.benchmarks.folder import take_folder, write_measurement
         from pst_rl.benchmarks.peer_set import find_peers
         from pst_rl.benchmarks.prompts import load_prompt
         from pst_rl.benchmarks.results import change_table, compare, gap_table
         from pst_rl.benchmarks.verifiers import load_verifier
-        from pst_rl.report.results_file import read_results_file, write_results_file
+        from pst_rl.report.results_file import read_results_file
 
         quiet()
         self.check()
@@ -85,16 +86,16 @@ class GVGap(Questions):
         trained = {name: load_verifier(name) for name in self.verifiers if name not in JUDGED}
 
         folder = Path(self.output_dir)
+        take_folder(folder, "gap")
         cache = Cache(Path(self.cache) if self.cache else folder / "cache.jsonl")
-        models = {name: self.load_model(name, path) for name, path in peers.items()}
-        same = judges == peers
-        judging = models if same else {name: self.load_model(name, path) for name, path in judges.items()}
+        models = self.load_models(peers)
+        judging = models if judges == peers else self.load_models(judges)
         decoding = self.decoding(benchmark, greedy=False)
         drawn = self._draw(models, benchmark, items, decoding, cache)
         scores: dict[str, Any] = {}
         for verifier in self.verifiers:
             for label, panels in self._panels(verifier, trained, judging, list(peers), prompt).items():
-                scores[label] = self._score(panels, drawn, threshold, cache)
+                scores[label] = self._score(label, panels, drawn, threshold, cache)
         results = known | {
             "scoring": next(iter(benchmark.scorings)),
             "peers": {n: {"model": peers[n], "digest": m.digest} for n, m in models.items()},
@@ -106,7 +107,7 @@ class GVGap(Questions):
         }
         if self.compare and earlier:
             results["comparison"] = compare(earlier, results, self.compare)
-        path = write_results_file(folder, "gap", results)
+        path = write_measurement(folder, "gap", results)
         print("\n".join(gap_table(results) + change_table(results.get("comparison", {}))))
         print(f"Written: {path}")
 
@@ -129,24 +130,23 @@ class GVGap(Questions):
         from pst_rl.benchmarks.gv_gap import draw_samples
 
         scoring = next(iter(benchmark.scorings.values()))
-        with progress(len(models) * len(items) * self.samples) as report:
-            return {
-                name: draw_samples(
-                    model,
-                    items,
-                    scoring,
-                    decoding,
-                    cache,
-                    samples=self.samples,
-                    batch_size=self.batch_size,
-                    parse_truncated=self.parse_truncated,
-                    report=report,
-                )
-                for name, model in models.items()
-            }
+        return {
+            name: draw_samples(
+                model,
+                items,
+                scoring,
+                decoding,
+                cache,
+                samples=self.samples,
+                batch_size=self.batch_size,
+                parse_truncated=self.parse_truncated,
+            )
+            for name, model in models.items()
+        }
 
     def _score(
         self,
+        label: str,
         panels: Mapping[str, Sequence[Verifier]],
         drawn: Mapping[str, Samples],
         threshold: Threshold,
@@ -155,15 +155,11 @@ class GVGap(Questions):
         """The gaps of each peer, by its panel of verifiers."""
         from pst_rl.benchmarks.gv_gap import gap_scores, score_samples
 
-        with progress(
-            sum(len(panel) * len(drawn[name].cases) for name, panel in panels.items()) * self.samples
-        ) as report:
-            return {
-                name: gap_scores(
-                    drawn[name], score_samples(panel, drawn[name], cache, self.batch_size, report), threshold
-                )
-                for name, panel in panels.items()
-            }
+        found = {}
+        for name, panel in panels.items():
+            scores = score_samples(panel, drawn[name], cache, self.batch_size, f"{label} on {name}")
+            found[name] = gap_scores(drawn[name], scores, threshold)
+        return found
 
     def _threshold(self) -> Threshold:
         from pst_rl.measure.verification import Threshold

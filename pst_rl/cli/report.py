@@ -8,6 +8,8 @@ from typing import Annotated, ClassVar
 
 import tyro
 
+from pst_rl.progress.phases import phase
+
 
 @dataclass
 class Report:
@@ -47,9 +49,11 @@ class Report:
             raise ValueError("A run is named twice.")
         if min(self.questions, self.characters) < 1:
             raise ValueError("--questions and --characters must be at least 1.")
-        runs = read_runs(self.runs)
+        with phase("reading the runs"):
+            runs = read_runs(self.runs)
         limits = Limits(self.steps, questions=self.questions, characters=self.characters)
-        page = write_page(runs, self.output_dir or self.runs[0] / "report", limits)
+        with phase("drawing"):
+            page = write_page(runs, self.output_dir or self.runs[0] / "report", limits)
         for run in runs:
             for part in run.missing:
                 print(f"{run.name}: missing {part}")

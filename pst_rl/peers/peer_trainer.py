@@ -22,6 +22,7 @@ from pst_rl.peers.prompts import NEXT_QUESTION, Prompt, cut_at_stop
 from pst_rl.peers.reader import PromptReader
 from pst_rl.peers.shared_prompts import completion_logprobs
 from pst_rl.peers.spec import PeerSpec
+from pst_rl.progress.phases import part
 from pst_rl.records import PeerUpdate, Rollout
 
 PAPER = {
@@ -192,7 +193,8 @@ class PeerTrainer(GRPOTrainer, PromptReader):
         cells: list = [None] * len(order)
         for start in range(0, len(order), size):
             rows = order[start : start + size]
-            ids, logps, live = self._sample([prompt_ids[row] for row in rows])
+            with part(str(self.spec.name), len(rows)):
+                ids, logps, live = self._sample([prompt_ids[row] for row in rows])
             for k, row in enumerate(rows):
                 completion_ids[row], cells[row] = ids[k], (live, k)
                 logprobs[row] = None if logps is None else logps[k]
