@@ -49,7 +49,7 @@ class Report:
             raise ValueError("A run is named twice.")
         if min(self.questions, self.characters) < 1:
             raise ValueError("--questions and --characters must be at least 1.")
-        with phase("reading the runs"):
+        with phase("reading the runs", brief=True):
             runs = read_runs(self.runs)
         limits = Limits(self.steps, questions=self.questions, characters=self.characters)
         with phase("drawing"):

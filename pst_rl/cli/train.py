@@ -97,7 +97,7 @@ def run_training(arguments: Arguments, command: list[str]) -> int:
     check_reporters(args.report_to)
     if args.should_save:
         check_start(args.output_dir, args.resume_from_checkpoint, script.peers, script.overwrite)
-    with phase("loading the questions"):
+    with phase("loading the questions", brief=True):
         train, test = load_splits(script)
     if args.should_log:
         print("".join(f"{line}\n" for line in scoring_note(script, args.answer_metric)), end="")

@@ -44,12 +44,12 @@ class Bars(AbstractContextManager):
         depth = len(open_phases()) - 1
         for part in phase.parts or ("",):
             key = (depth, phase.title, part)
-            words = {"total": phase.total, "completed": phase.done_of(part), "count": count(phase, part)}
+            words = {"total": phase.total, "completed": phase.done_of(part), "count": count(phase, part), "note": ""}
             if key in self._tasks:
                 self._bars().reset(self._tasks[key], **words)
             else:
                 title = f"{'  ' * depth}{phase.title}{': ' if part else ''}{part}"
-                self._tasks[key] = self._bars().add_task(title, **words, note="")
+                self._tasks[key] = self._bars().add_task(title, **words)
 
     def moved(self, phase: Phase) -> None:
         phases = open_phases()

@@ -156,8 +156,8 @@ def phase(
     opened.started = _listening[0].clock() if _listening else time.monotonic()
     opened.done = {"": found} if found else {}
     _open.append(opened)
-    _tell("began", opened)
     try:
+        _tell("began", opened)
         yield opened
     except BaseException:
         opened.broken = True

@@ -42,15 +42,13 @@ def ends(phase: Phase, path: str, seconds: float) -> str:
     """The line of a phase that ended.
 
     >>> ends(Phase("saving", 2, "peers", done={"": 2}), "saving", 63.0)
-    'saving: 2 peers in 1:03'
+    'saving: 2/2 peers in 1:03'
     """
-    done = phase.all_done
-    if phase.broken:
-        much = f"after {done:,} of {phase.whole:,} {phase.unit}, " if phase.whole is not None else "after "
-        return f"{path}: stopped {much}{clock(seconds)}"
-    if not done:
-        return f"{path}: {clock(seconds)}"
-    return f"{path}: {done:,} {phase.unit} in {clock(seconds)}{_noted(phase)}"
+    done, cut = phase.all_done, "stopped after " if phase.broken else ""
+    if phase.whole is None and not done:
+        return f"{path}: {cut}{clock(seconds)}{_noted(phase)}"
+    much = f"{done:,} {phase.unit}" if phase.whole is None else f"{done:,}/{phase.whole:,} {phase.unit}"
+    return f"{path}: {cut}{much} in {clock(seconds)}{_noted(phase)}"
 
 
 def path(phase: Phase) -> str:
