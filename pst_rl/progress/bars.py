@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import AbstractContextManager
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -44,7 +44,8 @@ class Bars(AbstractContextManager):
         depth = len(open_phases()) - 1
         for part in phase.parts or ("",):
             key = (depth, phase.title, part)
-            words = {"total": phase.total, "completed": phase.done_of(part), "count": count(phase, part), "note": ""}
+            words: dict[str, Any] = {"total": phase.total, "completed": phase.done_of(part)}
+            words |= {"count": count(phase, part), "note": ""}
             if key in self._tasks:
                 self._bars().reset(self._tasks[key], **words)
             else:

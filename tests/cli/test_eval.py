@@ -85,11 +85,12 @@ def test_results_of_another_measurement_are_kept_and_the_cache_serves_both(run, 
     assert run("eval", *one) == run("eval", *one) == 0  # the same again replaces its own
     first = {name: (run.folder / name).read_bytes() for name in ("results.json", "responses.jsonl")}
     assert not list(run.folder.glob("earlier-*")) and "Other results" not in capsys.readouterr().out
-    monkeypatch.setattr(LanguageModel, "complete", None)  # four of the same six questions
-    assert run("eval", *one, limit="4") == run("eval", *one, limit="3") == 0
+    monkeypatch.setattr(LanguageModel, "complete", None)  # the same responses, read otherwise
+    assert run("eval", *one, "--parse-truncated") == run("eval", *one) == 0
     kept = run.folder / "earlier-1"
     assert {name: (kept / name).read_bytes() for name in first} == first and len(list(kept.iterdir())) == 2
-    assert [len(results(folder)["questions"]) for folder in (kept, run.folder / "earlier-2", run.folder)] == [6, 4, 3]
+    told = [results(folder)["settings"]["parse_truncated"] for folder in (kept, run.folder / "earlier-2", run.folder)]
+    assert told == [False, True, False]
     assert f"Other results were in {run.folder}: they are in {kept} now." in capsys.readouterr().out
 
 
