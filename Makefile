@@ -7,10 +7,11 @@ export HF_HUB_DISABLE_TELEMETRY ?= 1
 
 .PHONY: demo test lint docs clean
 
-# Three tiny peers train each other without labels; ARGS passes flags on, e.g. make demo ARGS="--weighting pmi".
+# Three tiny peers train each other without labels; ARGS passes flags on, e.g. make demo ARGS="--weighting pmi". Run
+# again it begins anew, unless ARGS resumes.
 demo: $(VENV)/.installed
 	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
-		examples/pst_math.py --output-dir runs/demo $(ARGS)
+		examples/pst_math.py --output-dir runs/demo $(if $(findstring --resume,$(ARGS)),,--overwrite) $(ARGS)
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)

@@ -221,7 +221,8 @@ class PSTTrainer(PeerEvaluation):
         orders = speaking_orders(self.args.order, len(self.engines), questions, self.block, self.args.seed)
         request = self.rollout_request([row["prompt"] for row in rows])
         request = replace(request, orders=[orders[q] for q, _ in local.cells])
-        with self.timed("generate"), kept_caches(self.engines, getattr(self.weighting, "needs_caches", False)):
+        keeps = getattr(self.weighting, "needs_caches", False)
+        with self.timed("generate", responses=len(rows)), kept_caches(self.engines, keeps):
             joint = roll_out(self.engines, request)
         group, rollouts = self._gather(rows, joint.rollouts, orders), joint.rollouts
         context = RolloutContext(self.engines, request, rows, rollouts, group, local)

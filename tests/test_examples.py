@@ -43,6 +43,15 @@ def test_the_demo_leaves_results_a_plot_and_three_loadable_peers(tmp_path):
     assert "mean of the peers" in output
 
 
+def test_the_demo_may_be_made_again_and_resumed():
+    printed = {}
+    for flags in ("", "--max-steps 2", "--resume-from-checkpoint last"):
+        command = ["make", "--dry-run", "--assume-old", ".venv/.installed", "demo", f"ARGS={flags}"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=EXAMPLES.parent, check=False)
+        printed[flags] = done.stdout.split("pst_math.py", 1)[1].split()
+    assert [("--overwrite" in words) for words in printed.values()] == [True, True, False]
+
+
 def test_interrupted_run_says_how_to_resume_and_resumes(tmp_path):
     flags = ["--output-dir", str(tmp_path), "--max-steps", "40", "--save-steps", "1"]
     process = start("-m", "pst_rl.cli", "train", *SMALL, *flags)

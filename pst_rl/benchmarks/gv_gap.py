@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from statistics import fmean
@@ -17,8 +17,6 @@ from pst_rl.benchmarks.verifiers import Case, Verifier, verify
 from pst_rl.measure.samples import Judged, judge, majority_at_k, pass_at_k
 from pst_rl.measure.statistics import Interval, bootstrap_mean
 from pst_rl.measure.verification import Threshold, verification_gap
-
-Report = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -44,11 +42,10 @@ def draw_samples(
     samples: int,
     batch_size: int = 16,
     parse_truncated: bool = False,
-    report: Report = lambda rows: None,
 ) -> Samples:
     """n samples of every item, read and scored; one that was cut off has no answer unless `parse_truncated`."""
     prompts = [model.fit(item.shown, (), "", model.window - decoding.max_new_tokens) for item in items]
-    found = ask(model, prompts, decoding, cache, copies=samples, batch_size=batch_size, report=report)
+    found = ask(model, prompts, decoding, cache, copies=samples, batch_size=batch_size, doing=f"{samples} samples")
     read = partial(judge, style=scoring.style, metric=scoring.metric)
     return Samples(
         [[Case(i.question, i.shown, row.text) for row in rows] for i, rows in zip(items, found, strict=True)],
@@ -65,11 +62,12 @@ def score_samples(
     samples: Samples,
     cache: Cache,
     batch_size: int = 16,
-    report: Report = lambda rows: None,
+    doing: str = "verifying",
 ) -> list[list[float]]:
-    """The verifiers' mean score of each sample, `[question][sample]`."""
+    """The verifiers' mean score of each sample, `[question][sample]`; `doing` names the phase of each."""
     flat = [case for row in samples.cases for case in row]
-    columns = [verify(verifier, flat, cache, batch_size, report) for verifier in verifiers]
+    judges = [f"{doing} {k + 1} of {len(verifiers)}" if len(verifiers) > 1 else doing for k in range(len(verifiers))]
+    columns = [verify(v, flat, cache, batch_size, name) for v, name in zip(verifiers, judges, strict=True)]
     means = iter([fmean(scores) for scores in zip(*columns, strict=True)])
     return [[next(means) for _ in row] for row in samples.cases]
 

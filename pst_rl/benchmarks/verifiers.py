@@ -22,6 +22,7 @@ from pst_rl.peers.foreign_text import quoted
 from pst_rl.peers.positions import reading_window
 from pst_rl.peers.prompts import Prompt, foreign_prompt, prompt_text
 from pst_rl.peers.reader import PromptReader, load_tokenizer
+from pst_rl.progress.phases import phase
 
 WORDS = (("False", Spare(" False")), ("True", Spare(" True")))
 
@@ -57,9 +58,12 @@ def verify(
     cases: Sequence[Case],
     cache: Cache,
     batch_size: int,
-    report: Callable[[int], None] = lambda rows: None,
+    doing: str = "verifying",
 ) -> list[float]:
     """The scores of all cases; equal ones are scored once, and those in the cache not again.
+
+    Args:
+        doing: What the phase is called.
 
     Raises:
         ValueError: The verifier returns another number of scores than it was given cases.
@@ -69,14 +73,14 @@ def verify(
         {key: case for key, case in zip(keys, cases, strict=True) if key not in cache}.items(),
         key=lambda pair: (len(pair[1].shown) + len(pair[1].response), pair[0]),
     )
-    report(len(keys) - len(missing))
-    for start in range(0, len(missing), batch_size):
-        batch = missing[start : start + batch_size]
-        scores = [float(value) for value in verifier.score([case for _, case in batch])]
-        if len(scores) != len(batch):
-            raise ValueError(f"The verifier gave {len(scores)} scores for {len(batch)} responses.")
-        cache.put({key: value for (key, _), value in zip(batch, scores, strict=True)})
-        report(len(batch))
+    with phase(doing, len(keys), "responses", found=len(keys) - len(missing)) as scoring:
+        for start in range(0, len(missing), batch_size):
+            batch = missing[start : start + batch_size]
+            scores = [float(value) for value in verifier.score([case for _, case in batch])]
+            if len(scores) != len(batch):
+                raise ValueError(f"The verifier gave {len(scores)} scores for {len(batch)} responses.")
+            cache.put({key: value for (key, _), value in zip(batch, scores, strict=True)})
+            scoring.advance(len(batch))
     return [cache[key] for key in keys]
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -14,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import tyro
 
 from pst_rl.files import json_digest, write_atomically
+from pst_rl.progress.phases import phase
 
 if TYPE_CHECKING:
-    from pst_rl.benchmarks.ask import Report
     from pst_rl.benchmarks.benchmark import Benchmark
     from pst_rl.benchmarks.items import Item
     from pst_rl.benchmarks.model import Completion, Decoding, LanguageModel
@@ -127,10 +125,17 @@ class Questions:
         room = self.max_new_tokens or benchmark.max_new_tokens
         return Decoding(room) if greedy else Decoding(room, self.temperature, self.top_p, self.seed)
 
-    def load_model(self, name: str, path: str) -> LanguageModel:
+    def load_models(self, peers: Mapping[str, str]) -> dict[str, LanguageModel]:
+        """The models by name."""
         from pst_rl.benchmarks.model import LanguageModel
 
-        return LanguageModel.load(path, name, self.dtype, self.load_in_4bit, self.asked(name, path))
+        found = {}
+        with phase("loading", len(peers), "models") as loading:
+            for name, path in peers.items():
+                loading.at(name)
+                found[name] = LanguageModel.load(path, name, self.dtype, self.load_in_4bit, self.asked(name, path))
+                loading.advance()
+        return found
 
     def asked(self, name: str, path: str) -> Asked:
         """How a model is asked: as its run asked it, if it has a record, but for what the options say."""
@@ -199,10 +204,11 @@ class Eval(Questions):
             FileNotFoundError, ValueError: For anything that does not fit, before a model is loaded where it can be.
         """
         from pst_rl.benchmarks.cache import Cache
+        from pst_rl.benchmarks.folder import take_folder, write_measurement
         from pst_rl.benchmarks.peer_set import find_peers
         from pst_rl.benchmarks.results import check_alike, compare, summarise, table
         from pst_rl.benchmarks.scores import endings, score
-        from pst_rl.report.results_file import read_results_file, write_results_file
+        from pst_rl.report.results_file import read_results_file
         from pst_rl.report.text_table import terminal_width
 
         quiet()
@@ -219,8 +225,9 @@ class Eval(Questions):
             print("\n".join(self.plan(benchmark, items, peers, each)))
             return
         folder = Path(self.output_dir)
+        take_folder(folder, "evaluation")
         cache = Cache(Path(self.cache) if self.cache else folder / "cache.jsonl")
-        models = [self.load_model(name, path) for name, path in peers.items()]
+        models = list(self.load_models(peers).values())
         known |= {
             "peers": {m.name: {"model": peers[m.name], "digest": m.digest} for m in models},
             "asked": {m.name: m.asking([item.shown for item in items]) for m in models},
@@ -234,7 +241,7 @@ class Eval(Questions):
         }
         if self.compare and earlier:
             results["comparison"] = compare(earlier, results, self.compare, self.compare_anyway)
-        path = write_results_file(folder, "evaluation", results)
+        path = write_measurement(folder, "evaluation", results, ("responses.jsonl",))
         lines = (json.dumps(row) + "\n" for row in _rows(items, responses))
         write_atomically(folder / "responses.jsonl", "".join(lines))
         print("\n".join(table(results, terminal_width())))
@@ -266,19 +273,20 @@ class Eval(Questions):
         greedy, sampling = self.decoding(benchmark, True), self.decoding(benchmark, False)
         shown = [item.shown for item in items]
         together = self.collaborative and len(models) > 1
-        total = len(items) * len(models) * (1 + self.samples + together)
-        with progress(total) as report:
-            options: dict[str, Any] = {"batch_size": self.batch_size, "report": report}
-            alone, samples = {}, {}
-            for model in models:
-                prompts = [model.fit(text, (), "", model.window - greedy.max_new_tokens) for text in shown]
-                alone[model.name] = [rows[0] for rows in ask(model, prompts, greedy, cache, **options)]
-                if self.samples:
-                    samples[model.name] = ask(model, prompts, sampling, cache, copies=self.samples, **options)
-            in_turn = []
-            if together:
-                template = self.peer_template or benchmark.peer_template
-                in_turn = ask_in_turn(models, shown, greedy, cache, peer_template=template, **options)
+        size = self.batch_size
+        alone, samples = {}, {}
+        for model in models:
+            prompts = [model.fit(text, (), "", model.window - greedy.max_new_tokens) for text in shown]
+            said = ask(model, prompts, greedy, cache, batch_size=size, doing="greedy")
+            alone[model.name] = [rows[0] for rows in said]
+            if self.samples:
+                doing = f"{self.samples} samples"
+                own = ask(model, prompts, sampling, cache, copies=self.samples, batch_size=size, doing=doing)
+                samples[model.name] = own
+        in_turn = []
+        if together:
+            template = self.peer_template or benchmark.peer_template
+            in_turn = ask_in_turn(models, shown, greedy, cache, peer_template=template, batch_size=size)
         names = [model.name for model in models]
         return Responses(alone, samples, dict(zip(names, in_turn, strict=False)))
 
@@ -290,16 +298,6 @@ def quiet() -> None:
 
     disable_progress_bar()
     hide_datasets_bars()
-
-
-@contextmanager
-def progress(total: int) -> Iterator[Report]:
-    """A bar in a terminal, nothing elsewhere."""
-    from rich.progress import Progress
-
-    with Progress(disable=not sys.stdout.isatty(), transient=True) as bar:
-        task = bar.add_task("responses", total=total)
-        yield lambda rows: bar.advance(task, rows)
 
 
 def _digest(item: Item) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pst_rl.cli.eval import Questions, progress, quiet
+from pst_rl.cli.eval import Questions, quiet
 
 if TYPE_CHECKING:
     from pst_rl.benchmarks.benchmark import Benchmark
@@ -63,11 +63,12 @@ class GVGap(Questions):
             FileNotFoundError, ValueError: For anything that does not fit, before a model is loaded where it can be.
         """
         from pst_rl.benchmarks.cache import Cache
+        from pst_rl.benchmarks.folder import take_folder, write_measurement
         from pst_rl.benchmarks.peer_set import find_peers
         from pst_rl.benchmarks.prompts import load_prompt
         from pst_rl.benchmarks.results import change_table, check_alike, compare, different_lines, gap_table
         from pst_rl.benchmarks.verifiers import load_verifier
-        from pst_rl.report.results_file import read_results_file, write_results_file
+        from pst_rl.report.results_file import read_results_file
         from pst_rl.report.text_table import terminal_width
 
         quiet()
@@ -93,10 +94,10 @@ class GVGap(Questions):
         trained = {name: load_verifier(name) for name in self.verifiers if name not in JUDGED}
 
         folder = Path(self.output_dir)
+        take_folder(folder, "gap")
         cache = Cache(Path(self.cache) if self.cache else folder / "cache.jsonl")
-        models = {name: self.load_model(name, path) for name, path in peers.items()}
-        same = judges == peers
-        judging = models if same else {name: self.load_model(name, path) for name, path in judges.items()}
+        models = self.load_models(peers)
+        judging = models if judges == peers else self.load_models(judges)
         known |= self._asked(items, peers, models, judging)
         if self.compare and earlier:
             known["differently"] = check_alike(earlier, known, self.compare, self.compare_anyway)
@@ -104,7 +105,7 @@ class GVGap(Questions):
         scores: dict[str, Any] = {}
         for verifier in self.verifiers:
             for label, panels in self._panels(verifier, trained, judging, list(peers), prompt).items():
-                scores[label] = self._score(panels, drawn, threshold, cache)
+                scores[label] = self._score(label, panels, drawn, threshold, cache)
         results = known | {
             "scoring": next(iter(benchmark.scorings)),
             "judges": {n: {"model": judges[n], "digest": m.digest} for n, m in judging.items()},
@@ -112,7 +113,7 @@ class GVGap(Questions):
         }
         if self.compare and earlier:
             results["comparison"] = compare(earlier, results, self.compare, self.compare_anyway)
-        path = write_results_file(folder, "gap", results)
+        path = write_measurement(folder, "gap", results)
         width = terminal_width()
         changes = change_table(results.get("comparison", {}), width)
         print("\n".join([*gap_table(results, width), *different_lines(results), *changes]))
@@ -153,24 +154,23 @@ class GVGap(Questions):
         from pst_rl.benchmarks.gv_gap import draw_samples
 
         scoring = next(iter(benchmark.scorings.values()))
-        with progress(len(models) * len(items) * self.samples) as report:
-            return {
-                name: draw_samples(
-                    model,
-                    items,
-                    scoring,
-                    decoding,
-                    cache,
-                    samples=self.samples,
-                    batch_size=self.batch_size,
-                    parse_truncated=self.parse_truncated,
-                    report=report,
-                )
-                for name, model in models.items()
-            }
+        return {
+            name: draw_samples(
+                model,
+                items,
+                scoring,
+                decoding,
+                cache,
+                samples=self.samples,
+                batch_size=self.batch_size,
+                parse_truncated=self.parse_truncated,
+            )
+            for name, model in models.items()
+        }
 
     def _score(
         self,
+        label: str,
         panels: Mapping[str, Sequence[Verifier]],
         drawn: Mapping[str, Samples],
         threshold: Threshold,
@@ -179,15 +179,11 @@ class GVGap(Questions):
         """The gaps of each peer, by its panel of verifiers."""
         from pst_rl.benchmarks.gv_gap import gap_scores, score_samples
 
-        with progress(
-            sum(len(panel) * len(drawn[name].cases) for name, panel in panels.items()) * self.samples
-        ) as report:
-            return {
-                name: gap_scores(
-                    drawn[name], score_samples(panel, drawn[name], cache, self.batch_size, report), threshold
-                )
-                for name, panel in panels.items()
-            }
+        found = {}
+        for name, panel in panels.items():
+            scores = score_samples(panel, drawn[name], cache, self.batch_size, f"{label} on {name}")
+            found[name] = gap_scores(drawn[name], scores, threshold)
+        return found
 
     def _threshold(self) -> Threshold:
         from pst_rl.measure.verification import Threshold

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import tyro
 
 from pst_rl.files import json_digest, write_atomically
+from pst_rl.progress.phases import phase
 
 if TYPE_CHECKING:
     from pst_rl.coherence.claims import Claims
@@ -225,15 +225,17 @@ class Label:
         for seed in self.seeds:
             own = folder / f"seed-{seed}"
             if not (own / "labelling.json").exists():
-                predictor = predictor or self._predictor(claims)
+                if predictor is None:
+                    with phase(f"loading {self.model}"):
+                        predictor = self._predictor(claims)
                 if not (folder / SETTINGS).exists():  # only now: input that the model refuses leaves no run behind
                     write_atomically(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
-                if self.method == "zero_shot":
-                    labelling = zero_shot(predictor, claims.problem, seed=seed, **options)
-                else:
-                    labelling = self._searcher(**options).search(
-                        predictor, claims.problem, seed=seed, folder=own, progress=sys.stdout.isatty()
-                    )
+                with phase(f"seed {seed}"):
+                    if self.method == "zero_shot":
+                        labelling = zero_shot(predictor, claims.problem, seed=seed, **options)
+                    else:
+                        searcher = self._searcher(**options)
+                        labelling = searcher.search(predictor, claims.problem, seed=seed, folder=own)
                 save_labelling(labelling, own / "labelling.json")
                 if predictor.dropped:
                     print(f"seed {seed}: {predictor.dropped} times a demonstration did not fit the context.")

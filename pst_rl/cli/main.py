@@ -23,6 +23,7 @@ from pst_rl.cli.push import Push
 from pst_rl.cli.report import Report
 from pst_rl.cli.shell_completion import print_script
 from pst_rl.cli.train import TrainRun
+from pst_rl.progress.show import showing
 
 
 class Command(Protocol):
@@ -79,7 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with sigterm_raises():
             command = parse(argv)
-            return command.run() or DONE
+            with showing(f"pst-rl {argv[0]}"):
+                return command.run() or DONE
     except SystemExit as stop:  # after --help
         return int(stop.code or DONE)
     except BrokenPipeError:  # `| head` has read enough

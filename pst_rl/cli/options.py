@@ -50,6 +50,8 @@ class Train(TrainOptions):
     them. For several processes: `accelerate launch --num_processes N -m pst_rl.cli train ...`.
     """
 
+    overwrite: bool = False
+    """Take away what an earlier run left in the output folder, and begin anew; other files stay."""
     dry_run: bool = False
     """Show the first prompt of each peer, and estimate tokens, memory and time; load no weights, write nothing."""
     tokens_per_second: float | None = None

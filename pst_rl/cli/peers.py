@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import tyro
 
 from pst_rl.memory.run_shape import MemoryOptions, RunShape
+from pst_rl.progress.phases import phase
 
 if TYPE_CHECKING:
     from pst_rl.hub.peer_facts import PeerFacts
@@ -70,8 +71,8 @@ class Peers(MemoryOptions):
         if self.download:
             for k, peer in enumerate(peers):
                 if peer.missing:
-                    print(f"Downloading {peer.model} ({size(peer)})", file=sys.stderr)
-                    fetch(peer.model, peer.revision)
+                    with phase(f"Downloading {peer.model} ({size(peer)})"):
+                        fetch(peer.model, peer.revision)
                     peers[k] = inspect_peer(peer.model, peer.revision)
         estimated = estimate([peer.shape for peer in peers], run)
         warnings = compare_peers(peers) + [

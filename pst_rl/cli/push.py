@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
+from pst_rl.progress.phases import phase
+
 if TYPE_CHECKING:
     from pst_rl.hub.push import Upload
 
@@ -52,8 +54,10 @@ class Push:
         if self.dry_run:
             print("Nothing was pushed (--dry-run).")
             return
+        message = f"Push of {folder.name}" if self.checkpoint else "End of training"
         for upload in uploads:
-            url = push_peer(upload, self.private, f"Push of {folder.name}" if self.checkpoint else "End of training")
+            with phase(f"pushing {upload.repo}"):
+                url = push_peer(upload, self.private, message)
             print(f"Pushed {url}", flush=True)
 
     def list_files(self, upload: Upload) -> None:

@@ -8,6 +8,8 @@ from typing import Annotated, ClassVar
 
 import tyro
 
+from pst_rl.progress.phases import phase
+
 
 @dataclass
 class Report:
@@ -47,10 +49,12 @@ class Report:
             raise ValueError("A folder is named twice.")
         if self.characters < 1 or (self.questions is not None and self.questions < 1):
             raise ValueError("--questions and --characters must be at least 1.")
-        runs, measured = read_folders(self.runs)
+        with phase("reading the runs", brief=True):
+            runs, measured = read_folders(self.runs)
         chosen = {} if self.questions is None else {"questions": self.questions, "measured": self.questions}
         limits = Limits(self.steps, characters=self.characters, **chosen)
-        page = write_page(runs, self.output_dir or self.runs[0] / "report", limits, measured)
+        with phase("drawing"):
+            page = write_page(runs, self.output_dir or self.runs[0] / "report", limits, measured)
         lacking = [(one.name, one.missing) for one in runs] + [(one.name, one.missing) for one in measured]
         for name, parts in lacking:
             for part in parts:

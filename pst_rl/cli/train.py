@@ -13,6 +13,7 @@ from pst_rl.cli.exit_status import INTERRUPTED, NOT_WRITTEN, NUMERIC_FAULT, TERM
 from pst_rl.cli.options import Train, load_splits, named_peers, scoring_note
 from pst_rl.cli.parse import Arguments, check_resume, parse
 from pst_rl.cli.presets import PRESETS, TINY_STYLE
+from pst_rl.progress.phases import phase
 
 if TYPE_CHECKING:
     from pst_rl.cli.progress import RichProgress
@@ -86,12 +87,18 @@ def run_training(arguments: Arguments, command: list[str]) -> int:
 
     from pst_rl.cli.progress import show_progress
     from pst_rl.loop.lock import RunLock
+    from pst_rl.loop.reporters import check_reporters
+    from pst_rl.loop.used_folder import check_start, clear_folder
     from pst_rl.report.compare import compare
     from pst_rl.trainer import PSTTrainer
 
     script, args, model = arguments.script, arguments.config, arguments.model
     check_resume(args)
-    train, test = load_splits(script)
+    check_reporters(args.report_to)
+    if args.should_save:
+        check_start(args.output_dir, args.resume_from_checkpoint, script.peers, script.overwrite)
+    with phase("loading the questions", brief=True):
+        train, test = load_splits(script)
     if args.should_log:
         print("".join(f"{line}\n" for line in scoring_note(script, args.answer_metric)), end="")
     RunLock(args.output_dir, active=args.should_save).hold()  # one run in a folder, from here to the end
@@ -105,15 +112,17 @@ def run_training(arguments: Arguments, command: list[str]) -> int:
     )
     wanted = args.resume_from_checkpoint
     checkpoint = trainer.checkpoint_to_resume(wanted) if wanted else None
+    if args.should_save and checkpoint is None:
+        clear_folder(args.output_dir)  # only now that all that was asked for fits
 
     pooled = {"samples": script.pooled_samples, "pooled_questions": script.pooled_questions}
     progress = show_progress(trainer)
     with Ending(progress, command) as ending:
-        with progress.phase("measuring before training"):
+        with phase("measuring before training"):
             before = trainer.measure(**pooled)
         trainer.train(resume_from_checkpoint=checkpoint)
         if not trainer.preemption.stopped:
-            with progress.phase("measuring after training"):
+            with phase("measuring after training"):
                 after = trainer.measure(**pooled)
     if ending.status:
         return ending.status
@@ -176,10 +185,11 @@ def save(trainer: PSTTrainer, results: RunResults) -> None:
         write_results(results, folder)
         trainer.save_state()  # the logs, also those after the last checkpoint: `pst-rl report` shows them
         plot_report(results, trainer.state.log_history, f"{folder}/report.png")
-    if trainer.args.push_to_hub:
-        trainer.push_to_hub()  # saves them too
-    else:
-        trainer.save_model()
+    with phase("saving"):
+        if trainer.args.push_to_hub:
+            trainer.push_to_hub()  # saves them too
+        else:
+            trainer.save_model()
     if main:
         names = ", ".join(results.peers)
         print(f"Results, plot and the trained peers are in {folder}: results.json, report.png, {names}")

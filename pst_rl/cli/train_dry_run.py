@@ -16,6 +16,8 @@ from pst_rl.cli.options import load_splits, named_peers, scoring_note
 from pst_rl.cli.parse import Arguments, check_resume
 from pst_rl.cli.prompt_preview import Prompts, read_prompts
 from pst_rl.config import PSTConfig
+from pst_rl.loop.reporters import check_reporters
+from pst_rl.loop.used_folder import check_start
 from pst_rl.memory.estimate import ModelShape, RunShape, estimate
 from pst_rl.peers.prompts import Prompt, PromptFormat, foreign_prompt, show_peers
 from pst_rl.peers.reader import load_tokenizer
@@ -79,6 +81,8 @@ def plan_training(arguments: Arguments) -> list[str]:
     """
     script, args, model = arguments.script, arguments.config, arguments.model
     check_resume(args)
+    check_reporters(args.report_to)
+    check_start(args.output_dir, args.resume_from_checkpoint, script.peers, script.overwrite)
     train, test = load_splits(script)
     specs = resolve_peers(
         named_peers(script.peers, model),

@@ -13,6 +13,7 @@ from pst_rl.coherence.problem import Problem
 from pst_rl.coherence.scores import coherence, score_given
 from pst_rl.coherence.search.base import orders_of
 from pst_rl.coherence.search.choose import project
+from pst_rl.progress.phases import phase
 
 ORDERS = 2  # as many as searches measure coherence over by default
 
@@ -82,22 +83,27 @@ def few_shot(
     scores = torch.zeros(problem.n_items, problem.n_labels)
     own = {problem.block_of[i] for i in demos}
     outside = [i for i in range(problem.n_items) if problem.block_of[i] not in own]
-    if outside:
-        scores[outside] = score_given(predictor, labels, list(demos), outside)
-    for b in sorted(own):
-        block = list(problem.blocks[b])
-        scores[block] = score_given(predictor, labels, [i for i in demos if problem.block_of[i] != b], block)
+    with phase(method, problem.n_items, "claims") as labelling:
+        if outside:
+            scores[outside] = score_given(predictor, labels, list(demos), outside)
+            labelling.advance(len(outside))
+        for b in sorted(own):
+            block = list(problem.blocks[b])
+            scores[block] = score_given(predictor, labels, [i for i in demos if problem.block_of[i] != b], block)
+            labelling.advance(len(block))
     units, tokens = predictor.units - units, predictor.tokens - tokens
     found = scores.argmax(1).tolist()
     for block in problem.blocks if consistent else ():
         for item, label in zip(block, project(scores[list(block)], problem, block), strict=True):
             found[item] = label
     found = [problem.clamped.get(i, label) for i, label in enumerate(found)]
+    with phase("coherence", note=lambda: f"{predictor.tokens:,} tokens read"):
+        nats = coherence(predictor, found, orders_of(problem.n_items, ORDERS)).nats
     return Labelling(
         labels=tuple(found),
         probabilities=tuple(map(tuple, scores.exp().tolist())),
         changed_at=(0,) * problem.n_items,
-        coherence=coherence(predictor, found, orders_of(problem.n_items, ORDERS)).nats,
+        coherence=nats,
         violations=len(problem.violations(found)),
         units=units,
         tokens=tokens,

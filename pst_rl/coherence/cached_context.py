@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pst_rl.coherence.predictor import Context, Demo, Predictor
+from pst_rl.progress.phases import phase
 
 if TYPE_CHECKING:
     from transformers import DynamicCache
@@ -100,10 +101,12 @@ class CachedContext(Context):
         self._catch_up()
         asked = [(row, item) for row, several in enumerate(items) for item in several]
         scores = [torch.empty(0, self.predictor.n_labels)]
-        for start in range(0, len(asked), self.predictor.batch_size):
-            rows, targets = zip(*asked[start : start + self.predictor.batch_size], strict=True)
-            with self._extended([[]] * len(rows), list(rows)) as expanded:
-                scores.append(expanded._score_one_each(targets))
+        with phase("scoring", len(asked), "claims", brief=True) as scoring:
+            for start in range(0, len(asked), self.predictor.batch_size):
+                rows, targets = zip(*asked[start : start + self.predictor.batch_size], strict=True)
+                with self._extended([[]] * len(rows), list(rows)) as expanded:
+                    scores.append(expanded._score_one_each(targets))
+                scoring.advance(len(rows))
         return torch.cat(scores)
 
     def _score_one_each(self, items: Sequence[int]) -> torch.Tensor:

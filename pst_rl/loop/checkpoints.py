@@ -21,6 +21,8 @@ from pst_rl.loop.embedding_noise import noisy_embeddings
 from pst_rl.loop.faults import NumericFault
 from pst_rl.loop.identity import IDENTITY, compared, renewed, run_identity
 from pst_rl.loop.lock import RunLock
+from pst_rl.loop.used_folder import warn_of_earlier_run
+from pst_rl.progress.phases import phase
 
 if TYPE_CHECKING:
     from pst_rl.rewards import Stateful
@@ -67,6 +69,8 @@ class JointCheckpoints(PeersTrainer):
         """
         with RunLock(self.args.output_dir, active=self.args.should_save):
             checkpoint = self.checkpoint_to_resume(resume_from_checkpoint) if resume_from_checkpoint else None
+            if checkpoint is None and self.args.should_save and self.state.global_step == 0:
+                warn_of_earlier_run(self.args.output_dir)
             if self.args.save_strategy != "no":
                 self.identity()  # of the run as it begins
             heeded = self.preemption.heeded() if self.args.enable_jit_checkpoint else contextlib.nullcontext()
@@ -139,6 +143,10 @@ class JointCheckpoints(PeersTrainer):
         return os.path.join(run, UNFINISHED) if self._unfinished else run
 
     def _save_checkpoint(self, model, trial):
+        with phase(f"saving checkpoint-{self.state.global_step}"):
+            self._write_checkpoint(model, trial)
+
+    def _write_checkpoint(self, model, trial) -> None:
         run = Path(self._get_output_dir(trial))
         final = run / f"checkpoint-{self.state.global_step}"
         unfinished = run / UNFINISHED / final.name

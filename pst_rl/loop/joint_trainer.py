@@ -23,12 +23,15 @@ from pst_rl.loop.export import save_peer
 from pst_rl.loop.faults import FaultMonitor, StopOnFaults
 from pst_rl.loop.lock import RunLock
 from pst_rl.loop.preemption import Preemption
+from pst_rl.loop.reporters import check_reporters
 from pst_rl.loop.repositories import PeerRepositories, check_hub_strategy, repository_arguments
 from pst_rl.peers.asked import asked_by, write_asked
 from pst_rl.peers.peer_trainer import PAPER, PeerTrainer
 from pst_rl.peers.self_test import self_test
 from pst_rl.peers.spec import PeerSpec, check_launch
 from pst_rl.peers.vllm import resolve_servers
+from pst_rl.progress.phases import phase
+from pst_rl.progress.training import readable_logs
 
 if TYPE_CHECKING:
     from pst_rl.report import RunResults
@@ -105,6 +108,7 @@ class JointTrainer(JointCheckpoints, PeerRepositories):
         **kwargs,
     ):
         check_hub_strategy(args)
+        check_reporters(args.report_to)
         check_launch(args)
         specs = resolve_servers(specs, args)
         if args.ddp_find_unused_parameters is None:
@@ -123,10 +127,13 @@ class JointTrainer(JointCheckpoints, PeerRepositories):
         peer_args = repository_arguments(args, specs)
         self.seconds: dict[str, float] = defaultdict(float)
         self.peers = {}
-        for name, spec in specs.items():
-            set_seed(args.seed)  # each peer's LoRA starts from the same seed, whoever its neighbours are
-            self.peers[name] = PeerTrainer(spec, peer_args, reward_names, train_dataset)
-            self_test(self.peers[name])
+        with phase("loading", len(specs), "peers") as loading:
+            for name, spec in specs.items():
+                loading.at(name)
+                set_seed(args.seed)  # each peer's LoRA starts from the same seed, whoever its neighbours are
+                self.peers[name] = PeerTrainer(spec, peer_args, reward_names, train_dataset)
+                self_test(self.peers[name])
+                loading.advance()
         self.engines = list(self.peers.values())
         super().__init__(
             model=Peers({name: peer.model for name, peer in self.peers.items()}),
@@ -137,6 +144,7 @@ class JointTrainer(JointCheckpoints, PeerRepositories):
             **kwargs,
         )
         self.neftune_noise_alpha = None  # transformers would add it to one model: see `embedding_noise`
+        readable_logs(self, list(self.peers))
         for peer in self.engines:
             peer.accelerator = self.accelerator  # one gradient scaler for all
         self._step = 0  # micro-steps done, like GRPOTrainer's own
@@ -238,11 +246,14 @@ class JointTrainer(JointCheckpoints, PeerRepositories):
 
     def _save(self, output_dir=None, state_dict=None):
         self._sync_state()
-        for name, peer in self.trained.items():
-            folder = os.path.join(output_dir or self.args.output_dir, name)
-            save_peer(peer, folder, exact=self._unfinished)
-            write_asked(asked_by(peer), folder)
-            self.write_card(name, folder)
+        with phase("saving", len(self.trained), "peers", brief=True) as saving:
+            for name, peer in self.trained.items():
+                saving.at(name)
+                folder = os.path.join(output_dir or self.args.output_dir, name)
+                save_peer(peer, folder, exact=self._unfinished)
+                write_asked(asked_by(peer), folder)
+                self.write_card(name, folder)
+                saving.advance()
 
     def write_card(self, name: str, folder: str | os.PathLike) -> None:
         """What a subclass writes beside the weights of a peer that is saved."""
@@ -254,11 +265,12 @@ class JointTrainer(JointCheckpoints, PeerRepositories):
         return {}
 
     @contextlib.contextmanager
-    def timed(self, phase: str):
-        """Adds the seconds spent inside to `self.seconds[phase]`."""
+    def timed(self, name: str, responses: int | None = None):
+        """Adds the seconds spent inside to `self.seconds[name]`, as a phase in which each peer may count responses."""
         start = time.perf_counter()
-        yield
-        self.seconds[phase] += time.perf_counter() - start
+        with phase(name, responses, "responses", parts=tuple(self.peers), brief=True):
+            yield
+        self.seconds[name] += time.perf_counter() - start
 
     def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
         self._sync_state()

@@ -28,6 +28,7 @@ from pst_rl.peers.recentring import weighted_advantages
 from pst_rl.peers.rounding import warning_of_lost_steps
 from pst_rl.peers.shared_prompts import completion_logprobs
 from pst_rl.peers.spec import PeerSpec
+from pst_rl.progress.phases import part
 from pst_rl.quiet import without_tied
 from pst_rl.records import PeerUpdate, Rollout
 
@@ -212,7 +213,8 @@ class PeerTrainer(GRPOTrainer, PromptReader):
         cells: list = [None] * len(order)
         for start in range(0, len(order), size):
             rows = order[start : start + size]
-            ids, logps, live = self._sample([prompt_ids[row] for row in rows])
+            with part(str(self.spec.name), len(rows)):
+                ids, logps, live = self._sample([prompt_ids[row] for row in rows])
             for k, row in enumerate(rows):
                 completion_ids[row], cells[row] = ids[k], (live, k)
                 logprobs[row] = None if logps is None else logps[k]

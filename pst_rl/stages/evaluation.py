@@ -11,6 +11,7 @@ from accelerate.utils import gather_object
 
 from pst_rl.aggregation.votes import Majority
 from pst_rl.answers import is_correct
+from pst_rl.progress.phases import phase
 from pst_rl.records import Response
 from pst_rl.stages.rollout import RolloutRequest, roll_out
 
@@ -155,7 +156,9 @@ def _ask(request: EvaluationRequest, questions: int, copies: int, greedy: bool) 
     size = max(1, request.batch_size // copies)
     peers = len(request.engines)
     local: list[tuple[int, list[tuple[Response, ...]]]] = []
-    with evaluating(request.engines):
+    kind, unit = ("greedy", "questions") if greedy else ("samples", "responses")
+    asked = phase(kind, questions * copies, unit, parts=request.names, share=world)
+    with asked, evaluating(request.engines):
         for start in range(0, -(-questions // world), size):  # as many batches on every process, the last may be empty
             chunk = mine[start : start + size]
             prompts = [request.prompts[q] for q in chunk for _ in range(copies)]

@@ -88,6 +88,33 @@ def test_eval_asks_nothing_twice_and_goes_on_after_an_interruption(run, tmp_path
     assert run("eval", "--samples", "2") == 0
 
 
+def test_results_of_another_measurement_are_kept_and_the_cache_serves_both(run, tiny, monkeypatch, capsys):
+    one = ["--peers", tiny["llama"], "--max-new-tokens", "8"]
+    assert run("eval", *one) == run("eval", *one) == 0  # the same again replaces its own
+    first = {name: (run.folder / name).read_bytes() for name in ("results.json", "responses.jsonl")}
+    assert not list(run.folder.glob("earlier-*")) and "Other results" not in capsys.readouterr().out
+    monkeypatch.setattr(LanguageModel, "complete", None)  # the same responses, read otherwise
+    assert run("eval", *one, "--parse-truncated") == run("eval", *one) == 0
+    kept = run.folder / "earlier-1"
+    assert {name: (kept / name).read_bytes() for name in first} == first and len(list(kept.iterdir())) == 2
+    told = [results(folder)["settings"]["parse_truncated"] for folder in (kept, run.folder / "earlier-2", run.folder)]
+    assert told == [False, True, False]
+    assert f"Other results were in {run.folder}: they are in {kept} now." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["eval", "gv-gap"])
+def test_results_of_another_command_are_not_replaced_and_nothing_is_loaded(run, monkeypatch, tiny, capsys, command):
+    monkeypatch.setattr(LanguageModel, "load", None)
+    run.folder.mkdir()
+    there = json.dumps({"kind": "training", "version": 1, "peers": {}, "vote": {}})
+    (run.folder / "results.json").write_text(there)
+    assert run(command, "--peers", tiny["llama"], tiny["qwen2"]) == 2
+    assert (
+        "holds a training run, made by pst-rl train" in (error := capsys.readouterr().err) and error.count("\n") == 1
+    )
+    assert (run.folder / "results.json").read_text() == there and len(list(run.folder.iterdir())) == 1
+
+
 def test_eval_reads_a_trained_set_and_compares_with_before(run, tmp_path, tiny, capsys):
     for name in ("llama", "qwen2"):
         shutil.copytree(tiny[name], tmp_path / "trained" / name)

@@ -149,7 +149,7 @@ def test_an_interrupted_run_ends_with_the_same_labels(run, tmp_path, capsys):
 
 def test_an_interrupted_run_says_how_to_resume(run, data, capsys):
     assert run(*BOOTSTRAP, stop_after=5) == 130
-    error = capsys.readouterr().err
+    error = capsys.readouterr().err.splitlines(keepends=True)[-1]
     assert re.fullmatch(r"Interrupted\. Resume with: pst-rl label .*claims\.jsonl .* --resume\n", error)
 
 
@@ -185,9 +185,10 @@ def test_a_seed_may_be_added(run):
 # What is refused: one line, status 2
 
 
-def refused(status, capsys):
-    error = capsys.readouterr().err
-    assert status == 2 and error.startswith("error: ") and error.count("\n") == 1
+def refused(status, capsys, loaded=False):
+    *before, error = capsys.readouterr().err.splitlines()
+    assert status == 2 and error.startswith("error: ") and bool(before) is loaded
+    assert all(line.startswith("loading /") for line in before)
     return error
 
 
@@ -224,7 +225,7 @@ def test_what_cannot_work_is_refused_in_one_line(run, capsys, flags, message):
 )
 def test_what_the_model_cannot_read_is_refused_and_leaves_no_run_behind(data, tmp_path, tiny, capsys, flags, message):
     command = ["label", data, "--model", tiny["llama"], "--method", "zero_shot", "--output-dir", str(tmp_path / "run")]
-    assert re.search(message, refused(cli.main([*command, *flags]), capsys))
+    assert re.search(message, refused(cli.main([*command, *flags]), capsys, loaded=True))
     assert cli.main(command) == 0
 
 
@@ -247,7 +248,7 @@ def test_a_missing_file_and_a_wrong_command_are_refused(run, capsys):
 
 
 def test_a_folder_with_a_run_is_not_overwritten(run, capsys):
-    assert run(*BOOTSTRAP) == 0
+    assert run(*BOOTSTRAP) == 0 and capsys.readouterr()
     before = (run.folder / "labels.jsonl").read_text()
     assert "add --resume" in refused(run("--method", "gibbs"), capsys)
     message = "run with other settings: method was 'bootstrap' and is 'gibbs'"
@@ -256,7 +257,7 @@ def test_a_folder_with_a_run_is_not_overwritten(run, capsys):
 
 
 def test_changed_data_is_noticed(run, data, capsys):
-    assert run(*BOOTSTRAP) == 0
+    assert run(*BOOTSTRAP) == 0 and capsys.readouterr()
     Path(data).write_text(Path(data).read_text().replace("even", "odd"))
     assert "claims was" in refused(run(*BOOTSTRAP, "--resume"), capsys)
 

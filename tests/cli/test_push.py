@@ -77,7 +77,9 @@ def push(capsys):
 
 def refused(result, *words):
     status, _, err = result
-    assert status == 2 and err.count("\n") == 1 and all(word in err for word in words), err
+    *before, error = err.splitlines()
+    assert status == 2 and all(line.startswith("pushing ") for line in before), err
+    assert all(word in error for word in words), err
 
 
 # Without a Hub

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, ClassVar, Literal, get_args
-
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from pst_rl.coherence.labelling import Labelling
 from pst_rl.coherence.predictor import Predictor
@@ -19,6 +18,8 @@ from pst_rl.coherence.problem import Problem
 from pst_rl.coherence.scores import coherence, leave_one_out
 from pst_rl.coherence.search.run import Run
 from pst_rl.coherence.search.state import State, load, pack, unpack
+from pst_rl.progress.phases import phase
+from pst_rl.progress.show import showing
 
 Start = Literal["zero_shot", "random", "few", "empty"]
 
@@ -75,7 +76,8 @@ class Searcher(ABC):
                 it would have returned without the interruption: labels, probabilities, counted cost and all.
             save_every: Steps between two writes of it, each of which waits for the disk. What was not written is done
                 again.
-            progress: Show a bar with the time left.
+            progress: Show the phase on the standard output, where nothing shows phases already: a bar with the time
+                left on a terminal, else lines.
 
         Raises:
             ValueError: The predictor is not one of these items and labels, or the folder has the state of a search
@@ -89,15 +91,20 @@ class Searcher(ABC):
         check(save_every >= 1, "save_every", "at least 1", save_every)
         run = self._open(predictor, problem, seed, folder)
         state, last = run.state, self._steps(problem)
-        with _bar(self.name, self.restarts * (last + 2), progress) as show:
-            while state.restart < self.restarts:
-                show(state.restart * (last + 2) + state.step + 1, state.best)
-                with run.counted():
-                    self._advance(run, last)
-                if folder is not None and (state.step % save_every == 0 or state.step < 0):
-                    state.save(Path(folder))
-            show(self.restarts * (last + 2), state.best)
-        return self._labelling(run, seed)
+        done = lambda: state.restart * (last + 2) + state.step + 1  # noqa: E731
+        with ExitStack() as shown:
+            if progress:
+                shown.enter_context(showing(self.name, sys.stdout))
+            note = lambda: _noted(run)  # noqa: E731
+            with phase(self.name, self.restarts * (last + 2), "steps", found=done(), note=note) as searching:
+                while state.restart < self.restarts:
+                    with run.counted():
+                        self._advance(run, last)
+                    if folder is not None and (state.step % save_every == 0 or state.step < 0):
+                        state.save(Path(folder))
+                    searching.reach(done())
+            with phase("confidences", note=lambda: _noted(run)):
+                return self._labelling(run, seed)
 
     @abstractmethod
     def _steps(self, problem: Problem) -> int:
@@ -221,13 +228,8 @@ def check(fits: bool, option: str, wanted: str, value: Any) -> None:
         raise ValueError(f"`{option}` must be {wanted}, got {value!r}.")
 
 
-@contextmanager
-def _bar(name: str, total: int, shown: bool):
-    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("ETA"))
-    with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[best]}"), disable=not shown) as progress:
-        task = progress.add_task(name, total=total, best="")
-
-        def show(done: int, best: dict | None) -> None:
-            progress.update(task, completed=done, best="" if best is None else f"{best['coherence']:.1f} nats")
-
-        yield show
+def _noted(run: Run) -> str:
+    """What is said of a search beside its steps, which may be long: what it has read, and the best so far."""
+    best = run.state.best
+    read = f"{run.predictor.tokens:,} tokens read"
+    return read if best is None else f"{read}, best {best['coherence']:.1f} nats"
