@@ -311,7 +311,7 @@ class PSTConfig(GRPOConfig):
             )
         if self.objective != "grpo":
             self._check_sft()
-        self._check_speed()
+        self.check_speed()
 
     def _check_sft(self):
         """The cross-entropy objectives are TRL's loss at ratio 1, which these settings would break."""
@@ -328,7 +328,8 @@ class PSTConfig(GRPOConfig):
         if wrong := [fault for fault, present in faults.items() if present]:
             raise ValueError(f"objective={self.objective!r}: {'; '.join(wrong)}.")
 
-    def _check_speed(self):
+    def check_speed(self):
+        """Refuses levers for speed that what else is set forbids."""
         if self.shared_prefill and (self.use_vllm or self.use_transformers_continuous_batching):
             raise ValueError(
                 "shared_prefill=True is for plain `generate`; vLLM and continuous batching share prompts."
