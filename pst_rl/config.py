@@ -132,6 +132,10 @@ class PSTConfig(GRPOConfig):
         collapse_probe_steps (`int`, *optional*):
             Every how many steps. Unset: after each generation batch.
 
+        on_nothing_read (`str`, *optional*, defaults to `"stop"`):
+            What to do where no response of any peer ends, or none has an answer that is read, in the first measurement
+            of `pst-rl train` and in the first generation batches: `"stop"`, or `"warn"` and go on.
+
         > Parameters that control checkpoints and faults
 
         resume_anyway (`bool`, *optional*, defaults to `False`):
@@ -233,6 +237,9 @@ class PSTConfig(GRPOConfig):
     )
     collapse_probe_steps: int | None = field(
         default=None, metadata={"help": "Steps from one such probe to the next; unset: each generation batch."}
+    )
+    on_nothing_read: Literal["stop", "warn"] = field(
+        default="stop", metadata={"help": "What to do when no answer of any peer can be read at the start."}
     )
     resume_anyway: bool = field(
         default=False, metadata={"help": "Resume from a damaged checkpoint, or one of a run with other settings."}

@@ -39,6 +39,7 @@ NEUTRAL = {
     "resume_anyway",
     "fault_patience",
     "on_collapse",
+    "on_nothing_read",
     "collapse_probe",
     "collapse_probe_steps",
 }  # of ours: nothing trained depends on it
