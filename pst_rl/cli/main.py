@@ -26,6 +26,7 @@ from pst_rl.cli.peers import Peers
 from pst_rl.cli.push import Push
 from pst_rl.cli.report import Report
 from pst_rl.cli.shell_completion import print_script
+from pst_rl.cli.sweep import Sweep
 from pst_rl.cli.train import TrainRun
 from pst_rl.cli.trl_names import spelt_booleans
 
@@ -62,6 +63,7 @@ class Completion:
 
 COMMANDS: dict[str, type] = {
     "train": Train,  # its options, which `TrainRun` parses together with those of the trainer
+    "sweep": Sweep,
     "answers": Answers,
     "label": Label,
     "eval": Eval,
