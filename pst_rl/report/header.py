@@ -161,8 +161,9 @@ def changed_settings(args: PSTConfig) -> list[str]:
             default = None if field.default_factory is MISSING else field.default_factory()
         value = getattr(args, field.name)
         value = getattr(value, "value", value)
-        if value != getattr(default, "value", default) and field.name not in _NOT_SHOWN and value not in ([], {}):
-            changed.append(f"{field.name}={value!r}" if isinstance(value, str) else f"{field.name}={value}")
+        if value == getattr(default, "value", default) or field.name in _NOT_SHOWN or value in ([], {}, [1.0]):
+            continue
+        changed.append(f"{field.name}={value:g}" if isinstance(value, float) else f"{field.name}={value!r}")
     return changed
 
 
