@@ -144,6 +144,10 @@ class PSTConfig(GRPOConfig):
         collapse_probe_steps (`int`, *optional*):
             Every how many steps. Unset: after each generation batch.
 
+        on_nothing_read (`str`, *optional*, defaults to `"stop"`):
+            What to do where no response of any peer ends, or none has an answer that is read, in the first measurement
+            of `pst-rl train` and in the first generation batches: `"stop"`, or `"warn"` and go on.
+
         > Parameters that control checkpoints and faults
 
         resume_anyway (`bool`, *optional*, defaults to `False`):
@@ -252,6 +256,9 @@ class PSTConfig(GRPOConfig):
     collapse_probe_steps: int | None = field(
         default=None, metadata={"help": "Steps from one such probe to the next; unset: each generation batch."}
     )
+    on_nothing_read: Literal["stop", "warn"] = field(
+        default="stop", metadata={"help": "What to do when no answer of any peer can be read at the start."}
+    )
     resume_anyway: bool = field(
         default=False, metadata={"help": "Resume from a damaged checkpoint, or one of a run with other settings."}
     )
@@ -326,7 +333,7 @@ class PSTConfig(GRPOConfig):
             )
         if self.objective != "grpo":
             self._check_sft()
-        self._check_speed()
+        self.check_speed()
 
     def _check_sft(self):
         """The cross-entropy objectives are TRL's loss at ratio 1, which these settings would break."""
@@ -346,7 +353,8 @@ class PSTConfig(GRPOConfig):
         if wrong := [fault for fault, present in faults.items() if present]:
             raise ValueError(f"objective={self.objective!r}: {'; '.join(wrong)}.")
 
-    def _check_speed(self):
+    def check_speed(self):
+        """Refuses levers for speed that what else is set forbids."""
         if self.shared_prefill and (self.use_vllm or self.use_transformers_continuous_batching):
             raise ValueError(
                 "shared_prefill=True is for plain `generate`; vLLM and continuous batching share prompts."

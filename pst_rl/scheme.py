@@ -12,12 +12,14 @@ import torch
 
 from pst_rl.aggregation import AGGREGATORS, Aggregator
 from pst_rl.config import PSTConfig
+from pst_rl.data import DEFAULT_LABEL_COLUMNS
 from pst_rl.discussion import Discussion, check_discussion
 from pst_rl.peers.spec import PeerSpec
 from pst_rl.questions.prompts import check_form
 from pst_rl.records import Group, Rewards, Target, Targets, Weights
 from pst_rl.rewards import REWARDS, RewardProvider, provider_name
 from pst_rl.rewards.base import PerSample
+from pst_rl.rewards.trl_reward import adapt, is_trl_function
 from pst_rl.stages.compaction import check_compaction
 from pst_rl.stages.pmi import PMIWeights, WeightFunction
 from pst_rl.stages.reward_mix import RewardMix
@@ -86,6 +88,9 @@ def make_providers(providers: Sequence[RewardProvider | str], args: PSTConfig) -
             if provider not in REWARDS:
                 raise ValueError(f"Unknown reward {provider!r}; choose from {', '.join(REWARDS)}.")
             provider = _build("reward", provider, REWARDS[provider], options.get(provider, {}), args)
+        elif is_trl_function(provider):
+            labels = DEFAULT_LABEL_COLUMNS if args.label_columns is None else args.label_columns
+            provider = adapt(provider, labels)
         name = provider_name(provider)
         if name in named or name == "<lambda>":
             raise ValueError(f"Reward providers need distinct names, got {name!r}; set a `name` attribute.")

@@ -26,6 +26,7 @@ from pst_rl.loop.measuring import PeerEvaluation
 from pst_rl.monitors.collapse import CollapseMonitor
 from pst_rl.monitors.probe import AgreementProbe, draw_questions
 from pst_rl.monitors.reading import ReadingMonitor
+from pst_rl.monitors.start import StartMonitor
 from pst_rl.options.best_metric import check_metric
 from pst_rl.peers.prompts import Prompt, show_peers
 from pst_rl.peers.spec import resolve_peers
@@ -157,6 +158,7 @@ class PSTTrainer(PeerEvaluation):
             self.add_callback(self.collapse)
         self._reward_faults: dict[str, str] = {}
         self.reading = ReadingMonitor(args.answer_style)
+        self.start = StartMonitor(args.max_completion_length, args.on_nothing_read)
 
     def _collapse_monitor(self) -> CollapseMonitor:
         """The monitor that the arguments ask for."""
@@ -263,7 +265,9 @@ class PSTTrainer(PeerEvaluation):
         """Metrics, the completions table, and the batch for the monitor of collapse."""
         mix = self._current_mix()
         self.last_group = group
-        self.collapse.show(group, mixed_reward(rewards, mix))
+        reward = mixed_reward(rewards, mix)
+        self.collapse.show(group, reward)
+        self.start.see(group, reward)
         if self.is_world_process_zero():
             self.reading.see(group)
         if self.args.log_completions and self.is_world_process_zero():

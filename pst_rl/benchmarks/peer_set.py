@@ -13,6 +13,7 @@ def find_peers(peers: Sequence[str]) -> dict[str, str]:
         ValueError: For a place where no model is, a folder of peers among other models, or two of one name.
     """
     from pst_rl.peers.spec import PeerSpec, check_spec, default_name
+    from pst_rl.peers.words import read_peers
     from pst_rl.tiny import TINY_PEERS
 
     if not peers:
@@ -22,10 +23,12 @@ def find_peers(peers: Sequence[str]) -> dict[str, str]:
     if len(peers) == 1 and (found := _peers_in(Path(peers[0]))):
         return found
     named: dict[str, str] = {}
-    for path in peers:
-        name = default_name(path)
+    for peer in read_peers(peers):
+        path, name = peer.model, peer.name or default_name(peer.model)
         if name in named:
-            raise ValueError(f"Two models are called {name!r}: {named[name]} and {path}. Rename or link a folder.")
+            raise ValueError(
+                f"Two models are called {name!r}: {named[name]} and {path}. Name one of them: NAME={path}."
+            )
         check_spec(PeerSpec(path))
         named[name] = path
     return named

@@ -29,6 +29,29 @@ def option_value(argv: Sequence[str], name: str) -> str | None:
     return value
 
 
+def option_values(argv: Sequence[str], name: str) -> list[str] | None:
+    """All values of `--name` where it is given last, before anything is parsed."""
+    values = None
+    for i, word in enumerate(argv):
+        if word == f"--{name}":
+            following = argv[i + 1 :]
+            stop = next((k for k, value in enumerate(following) if value.startswith("--")), len(following))
+            values = list(following[:stop])
+        elif word.startswith(f"--{name}="):
+            values = [word.split("=", 1)[1]]
+    return values
+
+
+def options_given(argv: Sequence[str]) -> set[str]:
+    """The names of the options on a command line, with underscores.
+
+    >>> sorted(options_given(["--max-steps", "3", "--no-use-peft"]))
+    ['max_steps', 'use_peft']
+    """
+    flags = [word.partition("=")[0][2:].replace("-", "_") for word in argv if word.startswith("--")]
+    return {flag.removeprefix("no_") for flag in flags}
+
+
 def read_config(path: str) -> dict[str, Any]:
     """Option names (with underscores) and values in a YAML or `.json` file.
 

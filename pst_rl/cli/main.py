@@ -1,15 +1,19 @@
 """The command `pst-rl`: one subcommand for each thing to do."""
 
+import contextlib
 import inspect
 import os
+import platform
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, make_dataclass
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any, ClassVar, Literal, Protocol, get_type_hints
 
 import tyro
 
+from pst_rl import __version__
 from pst_rl.cli.answers import Answers
 from pst_rl.cli.config_file import check_old_flags, option_value, with_file
 from pst_rl.cli.eval import Eval
@@ -22,7 +26,9 @@ from pst_rl.cli.peers import Peers
 from pst_rl.cli.push import Push
 from pst_rl.cli.report import Report
 from pst_rl.cli.shell_completion import print_script
+from pst_rl.cli.sweep import Sweep
 from pst_rl.cli.train import TrainRun
+from pst_rl.cli.trl_names import spelt_booleans
 from pst_rl.progress.show import showing
 
 
@@ -58,6 +64,7 @@ class Completion:
 
 COMMANDS: dict[str, type] = {
     "train": Train,  # its options, which `TrainRun` parses together with those of the trainer
+    "sweep": Sweep,
     "answers": Answers,
     "label": Label,
     "eval": Eval,
@@ -76,6 +83,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     SIGTERM a line says how to go on.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    if argv in (["--version"], ["-V"]):
+        print(versions())
+        return DONE
     command: Command | None = None
     try:
         with sigterm_raises():
@@ -98,6 +108,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return TERMINATED
 
 
+def versions() -> str:
+    """The versions of this package and of those that decide what a run computes."""
+    found = [f"pst-rl {__version__}", f"python {platform.python_version()}"]
+    for package in ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "datasets"):
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(f"{package} {version(package)}")
+    return "\n".join(found)
+
+
 def parse(argv: Sequence[str]) -> Command:
     """The command of a command line, with the options of `--config FILE` where there are no flags.
 
@@ -114,6 +133,7 @@ def parse(argv: Sequence[str]) -> Command:
     if name == "train":
         return TrainRun.parse(words)
     check_old_flags(words)
+    words = spelt_booleans(words, get_type_hints(COMMANDS[name]))
     default, from_file = in_one_line(lambda: with_file(COMMANDS[name], option_value(words, "config")))
     # A type that only tyro reads, of a command that is known at run time.
     flat = Annotated[COMMANDS[name], tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes]  # type: ignore[valid-type]

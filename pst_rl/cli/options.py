@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 class TrainOptions:
     """What a training run is about; how it is trained is in `PSTConfig` and TRL's `ModelConfig`."""
 
-    preset: str = "demo"
-    """Named options to start from: demo, qlora or paper."""
+    preset: str = "auto"
+    """Named options to start from: demo, own, qlora or paper; auto is demo for the tiny peers, own for all others."""
+    method: str | None = None
+    """A published method by its name: ttrl, srt, co-rl, empo, intuitor, rent, pst, saie ... (docs/schemes)."""
     config: str | None = None
     """YAML or JSON file with options; flags override it."""
     peers: list[str] = field(default_factory=lambda: ["tiny"])
-    """Hub ids, folders (also of LoRA adapters) or GGUF files, [repo:]file.gguf; `tiny`: the embedded three."""
+    """Hub ids, folders (also of LoRA adapters) or GGUF files, [repo:]file.gguf, `NAME=PLACE` to name one; `tiny`: the
+    embedded three. In a file also names with options of their own: {small: {model: org/model, learning_rate: 1e-6}}."""
     dataset: str = "tiny"
     """`tiny`, multiarith, simuleq, math500, gsm8k, a Hub id, or a .jsonl, .json, .csv or .parquet file."""
     question_column: str | None = None
@@ -83,10 +86,15 @@ def named_peers(peers: list[str], model: ModelConfig | None = None) -> list[Peer
     """What `PSTTrainer` takes as its peers; `tiny` stands for the embedded ones.
 
     Args:
-        model: How they are loaded: `dtype`, `attn_implementation` and `model_revision`. TRL's default dtype,
-            `"float32"`, leaves it to [`~pst_rl.peers.spec.PeerSpec`], which takes bfloat16 beside quantized weights.
+        model: How they are loaded where a peer does not say: `dtype`, `attn_implementation` and `model_revision`.
+            TRL's default dtype, `"float32"`, leaves it to [`~pst_rl.peers.spec.PeerSpec`], which takes bfloat16 beside
+            quantized weights.
+
+    Raises:
+        ValueError: As [`~pst_rl.peers.words.read_peers`].
     """
     from pst_rl.peers.spec import PeerSpec
+    from pst_rl.peers.words import read_peers
     from pst_rl.tiny import TINY_PEERS
 
     loaded: dict[str, Any] = {}
@@ -98,4 +106,13 @@ def named_peers(peers: list[str], model: ModelConfig | None = None) -> list[Peer
         }
     if peers == ["tiny"]:
         return {name: PeerSpec(str(folder), **loaded) for name, folder in TINY_PEERS.items()}
-    return [PeerSpec(peer, **loaded) for peer in peers]
+    return [PeerSpec(peer.model, peer.name, **loaded | _lora_of(peer.options)) for peer in read_peers(peers)]
+
+
+def _lora_of(options: dict[str, Any]) -> dict[str, Any]:
+    """A peer's own options, those of its LoRA made a `LoraConfig`."""
+    if not isinstance(options.get("peft_config"), dict):
+        return options
+    from peft import LoraConfig
+
+    return options | {"peft_config": LoraConfig(**{"task_type": "CAUSAL_LM"} | options["peft_config"])}

@@ -8,14 +8,17 @@ import json
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
-from pst_rl.cli.config_file import as_flags, check_old_flags, option_value, read_config
+from pst_rl.cli.config_file import as_flags, check_old_flags, option_value, option_values, options_given, read_config
 from pst_rl.cli.exit_status import REFUSED
+from pst_rl.cli.presets import SPEED, all_tiny, not_contradicted, preset_for, switch_on
+from pst_rl.cli.trl_names import check_trl_names, spelt_booleans
+from pst_rl.methods import METHODS
 from pst_rl.options.refusals import check_options
 from pst_rl.options.table import MODEL
 from pst_rl.quiet import quiet_warnings
@@ -30,11 +33,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Arguments:
-    """What a command line says: the script's own options, the trainer's, and TRL's model options."""
+    """What a command line says: the script's own options, the trainer's, and TRL's model options.
+
+    Attributes:
+        notes: What of the preset was left out, and why.
+    """
 
     script: Any
     config: PSTConfig
     model: ModelConfig
+    notes: tuple[str, ...] = ()
 
 
 def parse(
@@ -46,10 +54,11 @@ def parse(
 ) -> Arguments:
     """Parses `argv` (default: the process's) over a script dataclass, [`PSTConfig`] and [`~trl.ModelConfig`].
 
-    The options of `--preset` come first, those of `--config FILE` (YAML or JSON) next, and flags override both. Where
-    the peers are the embedded `tiny` ones, `tiny_style` (prompt and answer formats they were pretrained on) joins the
-    preset, and so does the `answer_metric` of the data set's benchmark. Options that take a dict are given as JSON. A
-    misspelt option is answered with the nearest one.
+    The options of `--preset` come first, then those of `--method`, those of `--config FILE` (YAML or JSON) next, and
+    flags override all. Without `--preset` it is the first for the tiny peers and `own` for all others. Where the peers
+    are tiny ones, `tiny_style` (prompt and answer formats they were pretrained on) joins any preset, and so does the
+    `answer_metric` of the data set's benchmark. Options that take a dict are given as JSON. A misspelt option is
+    answered with the nearest one.
 
     Raises:
         ValueError, FileNotFoundError: One line, for anything that cannot be parsed.
@@ -57,17 +66,12 @@ def parse(
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     check_old_flags(argv)
+    check_trl_names(argv)
     from_file = read_config(path) if (path := option_value(argv, "config")) else {}
-    preset = option_value(argv, "preset") or str(from_file.get("preset") or next(iter(presets)))
-    if preset not in presets:
-        raise ValueError(f"Unknown preset {preset!r}; choose one of {', '.join(presets)}.")
-    peers = option_value(argv, "peers") or from_file.get("peers") or presets[preset]["peers"]
-    tiny = "tiny" in (peers if isinstance(peers, list) else [peers])
-    defaults = dict(presets[preset]) | (dict(tiny_style) if tiny else {})
-    from pst_rl.benchmarks.benchmark import metric_of
-
-    if dataset := option_value(argv, "dataset") or from_file.get("dataset") or defaults.get("dataset"):
-        defaults |= {"answer_metric": metric_of(str(dataset))}
+    defaults = preset_options(argv, from_file, presets, tiny_style)
+    given = options_given(argv) | set(from_file)
+    defaults = not_contradicted(defaults, given)
+    wanted = {name: defaults.pop(name) for name in SPEED if name in defaults and name not in given}
 
     quiet_libraries()
     from trl import ModelConfig  # seconds, so not before it is needed
@@ -75,12 +79,46 @@ def parse(
     from pst_rl.config import PSTConfig
 
     hints = {**get_type_hints(ModelConfig), **get_type_hints(PSTConfig), **get_type_hints(script)}
-    flags = [*as_flags(defaults, hints, "the preset"), *as_flags(from_file, hints, str(path)), *argv]
+    flags = [*as_flags(defaults, hints, "the preset"), *as_flags(from_file, hints, str(path))]
+    flags += spelt_booleans(argv, hints)
     arguments = in_one_line(lambda: _parse_flags((script, PSTConfig, ModelConfig), flags, prog))
     check_options(arguments.model, MODEL)
     if arguments.model.load_in_4bit and arguments.model.dtype == "float32" and not arguments.config.fp16:
         arguments.model.dtype = "bfloat16"  # as PeerSpec loads what is not quantized; and so 4-bit weights compute
-    return arguments
+    return replace(arguments, notes=tuple(switch_on(arguments.config, wanted)))
+
+
+def preset_options(
+    argv: Sequence[str],
+    from_file: Mapping[str, Any],
+    presets: Mapping[str, Mapping[str, Any]],
+    tiny_style: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The options that flags and a file stand on: of the preset, the method, and the data set's benchmark.
+
+    Raises:
+        ValueError: There is no such preset or method, or the preset is not for these peers.
+    """
+    from pst_rl.benchmarks.benchmark import metric_of
+
+    wanted = str(option_value(argv, "preset") or from_file.get("preset") or "auto")
+    peers = option_values(argv, "peers") or from_file.get("peers")
+    if peers is None:
+        peers = presets.get(wanted, {}).get("peers", ["tiny"])
+    peers = [peers] if isinstance(peers, str) else peers
+    preset = preset_for(peers, wanted, presets)
+    options = {"preset": preset} | dict(presets[preset]) | (dict(tiny_style) if all_tiny(peers) else {})
+    if preset == "own" and "dataset" not in options and not ({"dataset"} & (options_given(argv) | set(from_file))):
+        raise ValueError(
+            "Say which questions the peers are to learn from: --dataset FILE (.jsonl, .csv ...), a Hub id, or a "
+            "benchmark's name such as gsm8k."
+        )
+    if dataset := option_value(argv, "dataset") or from_file.get("dataset") or options.get("dataset"):
+        options["answer_metric"] = metric_of(str(dataset))
+    method = option_value(argv, "method") or from_file.get("method")
+    if method is not None and method not in METHODS:
+        raise ValueError(f"Unknown method {method!r}; choose one of {', '.join(METHODS)}.")
+    return options | (METHODS[method] if method else {})
 
 
 def in_one_line(parsed: Callable[[], T]) -> T:

@@ -1,6 +1,14 @@
 """Named sets of options for `pst-rl train`. Each is what one would otherwise type as flags."""
 
-from typing import Any
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pst_rl.config import PSTConfig
 
 PUBLISHED_MODELS = ["google/gemma-2-2b-it", "meta-llama/Llama-3.2-1B-Instruct", "Qwen/Qwen2.5-1.5B-Instruct"]
 
@@ -54,6 +62,29 @@ DEMO: dict[str, Any] = TINY_BUDGET | {
     "log_completions": True,
 }
 
+# Any other peers: nothing that was chosen for particular models. LoRA, and a rate for it; all weights are
+# trained by --no-use-peft with one of about 1e-6.
+OWN: dict[str, Any] = {
+    "output_dir": "runs/own",
+    "test_questions": 200,
+    "pooled_questions": 50,
+    "prompt_template": "{question}\n\nReason step by step, and put your final answer within \\boxed{}.",
+    "use_peft": True,
+    "lora_r": 16,
+    "steps_per_generation": 8,
+    "gradient_accumulation_steps": 8,
+    "per_device_train_batch_size": 8,
+    "per_device_eval_batch_size": 32,
+    "num_generations": 8,
+    "max_completion_length": 512,
+    "learning_rate": 1e-5,
+    "max_steps": 100,
+    "logging_steps": 1,
+    "save_steps": 20,
+    "save_total_limit": 2,
+    "enable_jit_checkpoint": True,
+}
+
 # Three published models with 4-bit weights and LoRA on one GPU, trained by our defaults. Not run by us on a GPU yet.
 QLORA: dict[str, Any] = {
     "output_dir": "runs/qlora",
@@ -91,4 +122,77 @@ PAPER: dict[str, Any] = QLORA | {
     "weighting": "pmi",
 }
 
-PRESETS = {"demo": DEMO, "qlora": QLORA, "paper": PAPER}
+PRESETS = {"demo": DEMO, "own": OWN, "qlora": QLORA, "paper": PAPER}
+
+# Levers that change how fast a step is, not what it computes: in a preset they give way to what a user asks for.
+SPEED = ("shared_prefill", "shared_prompts", "sort_micro_batches", "skip_zero_advantage")
+
+# What a user says instead of what a preset says: both together would contradict each other, or one be overruled.
+INSTEAD_OF = {
+    "num_train_epochs": "max_steps",
+    "generation_batch_size": "steps_per_generation",
+}
+
+
+def preset_for(
+    peers: Sequence[str] | Mapping[str, Any],
+    wanted: str = "auto",
+    presets: Mapping[str, Mapping[str, Any]] = PRESETS,
+) -> str:
+    """The preset for these peers: the first one where all are tiny, else `own`; or the one that is asked for.
+
+    Raises:
+        ValueError: There is no such preset, or it was made for the tiny peers and these are others.
+    """
+    if wanted == "auto":
+        return next(iter(presets)) if all_tiny(peers) or "own" not in presets else "own"
+    if wanted not in presets:
+        raise ValueError(f"Unknown preset {wanted!r}; choose one of auto, {', '.join(presets)}.")
+    if presets[wanted].get("peers") == ["tiny"] and not all_tiny(peers):
+        raise ValueError(
+            f"The preset {wanted!r} was chosen for the tiny peers (answers of 48 tokens, a bare question, a learning "
+            "rate of 4e-4). For other models leave --preset out, or say --preset own."
+        )
+    return wanted
+
+
+def all_tiny(peers: Sequence[str] | Mapping[str, Any]) -> bool:
+    """Whether every peer is one of the embedded tiny models, or was trained from one: by its tokenizer."""
+    from pst_rl.files import file_digest
+    from pst_rl.peers.words import read_peers
+    from pst_rl.tiny import TINY_LEARNER, TINY_PEERS
+
+    own = {file_digest(folder / "tokenizer.json") for folder in (*TINY_PEERS.values(), TINY_LEARNER)}
+    files = [Path(peer.model, "tokenizer.json") for peer in read_peers(peers) if peer.model != "tiny"]
+    return all(file.is_file() and file_digest(file) in own for file in files)
+
+
+def switch_on(config: PSTConfig, wanted: Mapping[str, Any]) -> list[str]:
+    """Switches on those speed levers of a preset that go together with what else is set; a note on each other one.
+
+    Raises:
+        ValueError: The rewards cannot be made, on which one of the levers depends.
+    """
+    from pst_rl.scheme import make_providers, mix_rewards
+    from pst_rl.stages.compaction import check_compaction
+
+    notes = []
+    for name, value in wanted.items():
+        trial = copy.copy(config)
+        setattr(trial, name, value)
+        mix_rewards(trial, make_providers(trial.rewards, trial))  # says how several rewards are combined
+        try:
+            trial.check_speed()
+            if trial.skip_zero_advantage:
+                check_compaction(trial)
+        except ValueError as error:
+            notes.append(f"{name} of the preset is left out: {error}")
+        else:
+            setattr(config, name, value)
+    return notes
+
+
+def not_contradicted(preset: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """A preset without what a user has said otherwise, by another name."""
+    said = {other for name, other in INSTEAD_OF.items() if name in given}
+    return {name: value for name, value in preset.items() if name not in said}

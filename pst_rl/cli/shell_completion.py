@@ -13,6 +13,8 @@ import tyro
 
 from pst_rl.cli.options import Train
 from pst_rl.cli.parse import json_options
+from pst_rl.cli.presets import PRESETS
+from pst_rl.methods import METHODS
 
 # Where the options of `pst-rl train` are declared, the first word on each; importing them takes ten seconds.
 SOURCES = (
@@ -48,6 +50,11 @@ def train_options() -> type:
             raise ModuleNotFoundError(f"The options of training are declared in {package}, which is not installed.")
         for option, annotation in _declared(Path(spec.origin).parent / path, name).items():
             found.setdefault(option, _as_type(annotation))
+    # Names that are free text to the parser, which knows more of them when it runs.
+    found |= {
+        name: (Literal[tuple(names)], next(iter(names)))
+        for name, names in {"preset": ("auto", *PRESETS), "method": METHODS}.items()
+    }
     rest = [(option, kind, field(default=default)) for option, (kind, default) in found.items()]
     made = make_dataclass("TrainFlags", rest, bases=(Train,))
     made.__doc__ = Train.__doc__

@@ -89,7 +89,9 @@ def run_training(arguments: Arguments, command: list[str]) -> int:
     from pst_rl.loop.lock import RunLock
     from pst_rl.loop.reporters import check_reporters
     from pst_rl.loop.used_folder import check_start, clear_folder
+    from pst_rl.monitors.start import judge_measurement
     from pst_rl.report.compare import compare
+    from pst_rl.report.header import run_header
     from pst_rl.trainer import PSTTrainer
 
     script, args, model = arguments.script, arguments.config, arguments.model
@@ -117,9 +119,15 @@ def run_training(arguments: Arguments, command: list[str]) -> int:
 
     pooled = {"samples": script.pooled_samples, "pooled_questions": script.pooled_questions}
     progress = show_progress(trainer)
+    if trainer.is_world_process_zero():
+        print("\n".join(run_header(trainer, arguments.notes, _of_the_command(arguments))), flush=True)
     with Ending(progress, command) as ending:
         with phase("measuring before training"):
             before = trainer.measure(**pooled)
+        limit = args.max_completion_length
+        judged = judge_measurement(before, trainer.providers, limit, args.on_nothing_read)
+        if trainer.is_world_process_zero():
+            print("\n".join(judged), flush=True)
         trainer.train(resume_from_checkpoint=checkpoint)
         if not trainer.preemption.stopped:
             with phase("measuring after training"):
@@ -166,6 +174,13 @@ class Ending(AbstractContextManager):
         self.status = status
         self.progress.stopped(reason, self.command)
         return True
+
+
+def _of_the_command(arguments: Arguments) -> list[tuple[str, str]]:
+    """Lines of the header about what only the command line knows."""
+    script = arguments.script
+    method = f", method {script.method}" if script.method else ""
+    return [("preset", f"{script.preset}{method}"), ("data", f"{script.dataset}, measured on {script.eval_split}")]
 
 
 def settings(arguments: Arguments) -> dict[str, Any]:

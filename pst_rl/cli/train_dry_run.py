@@ -122,6 +122,8 @@ def plan_training(arguments: Arguments) -> list[str]:
         f"{written / steps.steps:,.0f}",
         f"measuring   {measured:,} responses more, before and after training",
         f"memory      {_memory(arguments, shapes, _longest(args, seen))}",
+        f"preset      {script.preset}",
+        *(f"note        {note}" for note in arguments.notes),
         *scoring_note(script, args.answer_metric),
         *_overlong(args, specs, shapes, seen),
         *_time(args, model, script.tokens_per_second, steps, shapes, seen),

@@ -17,7 +17,11 @@ Scope = Literal["pooled", "own"]
 
 
 class RewardProvider(Protocol):
-    """Any callable from a complete group to rewards."""
+    """Any callable from a complete group to rewards.
+
+    Attributes it may have: `name` (in logs), `min_peers`, `needs_labels`, `needs_token_ids`, `discussion`, and
+    `reads_answers`, which says that a response without an answer that is read earns nothing.
+    """
 
     def __call__(self, group: Group) -> Rewards: ...
 

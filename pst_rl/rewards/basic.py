@@ -16,6 +16,8 @@ class MatchesAggregate:
     Source: with the `majority` aggregator and one peer this is TTRL (arXiv 2504.16084).
     """
 
+    reads_answers = True
+
     @per_sample
     def __call__(self, response: Response, target: Target) -> float:
         return float(response.key == target.answer.key)

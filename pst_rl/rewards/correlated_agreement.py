@@ -34,6 +34,8 @@ class CorrelatedAgreement:
         ValueError: An unknown `penalty`, or, when called, a group with one peer.
     """
 
+    reads_answers = True
+
     min_peers = 2
 
     def __init__(self, penalty: Literal["all", "drawn"] = "all"):

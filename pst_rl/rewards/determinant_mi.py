@@ -42,6 +42,8 @@ class DeterminantMI:
         ValueError: Fewer than two different choices; when called, one peer alone, or fewer than 2C questions.
     """
 
+    reads_answers = True
+
     name = "determinant_mi"
     min_peers = 2
 

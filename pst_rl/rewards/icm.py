@@ -73,6 +73,8 @@ class ICMReward:
         ValueError: An unknown option, method or template; a method that fine-tunes the judge.
     """
 
+    reads_answers = True
+
     name = "icm"
 
     def __init__(

@@ -55,6 +55,8 @@ class MutualPrediction:
         ValueError: An option that does not exist; a single peer where other peers are asked for.
     """
 
+    reads_answers = True
+
     def __init__(
         self,
         jurors: Jurors | Juror = "others",

@@ -39,6 +39,8 @@ class SAIE:
         ValueError: A weight that is negative or no number, or one above 0 with `stance="by_agreement"`.
     """
 
+    reads_answers = True
+
     name = "saie"
 
     def __init__(self, steadfastness: float = 0.0, rollout: SAIERollout | Mapping[str, Any] | None = None):

@@ -32,6 +32,8 @@ class SemanticEntropy:
         ValueError: An unknown scope, or bounds that leave nothing between them.
     """
 
+    reads_answers = True
+
     def __init__(self, low: float = 0.0, high: float = 1.0, scope: Scope = "pooled"):
         if not 0.0 <= low < min(high, 1.0):  # also refuses NaN
             raise ValueError(f"The entropy gate needs 0 <= low < high and low < 1, got low={low} and high={high}.")

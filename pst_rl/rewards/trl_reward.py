@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Collection
 
 import torch
 
@@ -69,3 +70,33 @@ class TRLReward:
             abstain[p] = torch.tensor([s is None for s in scores]).view(questions, chains)
             values[p] = torch.tensor([0.0 if s is None else float(s) for s in scores]).view(questions, chains)
         return Rewards(values, abstain)
+
+
+def is_trl_function(provider: Callable) -> bool:
+    """Whether a callable has the form of TRL's reward functions: it takes `completions` where ours take a group."""
+    try:
+        return "completions" in inspect.signature(provider).parameters
+    except (TypeError, ValueError):  # built-in
+        return False
+
+
+def adapt(function: Callable, labels: Collection[str]) -> TRLReward:
+    """The adapter of a bare TRL reward function, if the function is one that reads no label.
+
+    Args:
+        labels: The names of columns that are labels.
+
+    Raises:
+        ValueError: It asks for a label, or must be awaited.
+    """
+    name = getattr(function, "__name__", type(function).__name__)
+    if inspect.iscoroutinefunction(function):
+        raise ValueError(f"The reward function {name!r} is asynchronous; rewards here are not. Write it with `def`.")
+    asked = [n for n, p in inspect.signature(function).parameters.items() if n in labels and p.default is p.empty]
+    if asked:
+        raise ValueError(
+            f"The reward function {name!r} asks for {asked[0]!r}, which is a label, and this run reads none. Allow it "
+            f"by TRLReward({name}, needs_labels=True, label_column={asked[0]!r}) and supervised=True: the run then "
+            "says that it is supervised."
+        )
+    return TRLReward(function, name=name)

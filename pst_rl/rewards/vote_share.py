@@ -27,6 +27,8 @@ class VoteShare:
         ValueError: An unknown scope, or a threshold that is no share.
     """
 
+    reads_answers = True
+
     def __init__(self, threshold: float = 0.0, scope: Scope = "pooled", leave_self_out: bool = False):
         if not 0.0 <= threshold <= 1.0:  # also refuses NaN
             raise ValueError(f"threshold must be a share between 0 and 1, got {threshold}.")

@@ -213,7 +213,7 @@ def test_a_value_out_of_range_is_answered_with_the_choices(refused):
 
 
 def test_an_unknown_preset_is_answered_with_the_known_ones(refused):
-    assert "choose one of first, second" in refused("--preset", "third")
+    assert "choose one of auto, first, second" in refused("--preset", "third")
 
 
 def test_a_typo_in_the_file_is_answered_with_the_nearest_option(refused):
@@ -268,8 +268,12 @@ def test_a_json_file_is_read_as_json(tmp_path):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_shipped_preset_parses_to_what_it_says(preset):
     arguments = script_arguments(["--preset", preset])
-    parts = [vars(part) for part in vars(arguments).values()]
-    wanted = PRESETS[preset] | (TINY_STYLE if PRESETS[preset]["peers"] == ["tiny"] else {})
+    parts = [vars(part) for part in (arguments.script, arguments.config, arguments.model)]
+    wanted = (
+        {"preset": preset}
+        | PRESETS[preset]
+        | (TINY_STYLE if PRESETS[preset].get("peers", ["tiny"]) == ["tiny"] else {})
+    )
     assert {name: part[name] for name in wanted for part in parts if name in part} == wanted
 
 

@@ -77,7 +77,7 @@ def test_a_setting_that_the_memory_estimate_does_not_know_is_said_and_the_rest_i
             "A generation batch takes 32 questions, but the training set has only 8",
         ),
         (["--dry-run", "--tokens-per-second", "0"], "must be above 0"),
-        (["--dry-run", "--peers", "./none"], "The folder './none' of peer 'none' does not exist"),
+        (["--dry-run", "--peers", "./none", "--dataset", "tiny"], "The folder './none' of peer 'none' does not exist"),
         (["--dry-run", "--rewards", "magic"], "magic"),
         (["--dry-run", "--resume-from-checkpoint", "last"], "no checkpoint"),
         (["--tokens-per-second", "9"], "add --dry-run"),

@@ -168,3 +168,38 @@ def test_a_provider_with_a_memory_is_recognised():
 
     assert isinstance(Counts(), Stateful)
     assert not isinstance(MatchesAggregate(), Stateful)
+
+
+# Bare TRL functions
+
+
+def test_a_bare_trl_function_is_adapted_when_the_scheme_is_made(tmp_path):
+    from pst_rl import PSTConfig
+    from pst_rl.scheme import make_providers
+
+    def brevity(completions, **kwargs):
+        return [-float(len(completion)) for completion in completions]
+
+    args = PSTConfig(str(tmp_path), report_to="none", use_cpu=True, bf16=False)
+    (provider,) = make_providers([brevity], args).values()
+    assert isinstance(provider, TRLReward) and provider.name == "brevity"
+    assert provider(group([[["12", "1"]]])).values.tolist() == [[[-7.0, -6.0]]]
+
+
+def test_a_trl_function_that_asks_for_a_label_or_must_be_awaited_is_refused(tmp_path):
+    from pst_rl import PSTConfig
+    from pst_rl.scheme import make_providers
+
+    def accuracy(completions, solution, **kwargs):
+        return [0.0 for _ in completions]
+
+    async def later(completions, **kwargs):
+        return [0.0 for _ in completions]
+
+    args = PSTConfig(str(tmp_path), report_to="none", use_cpu=True, bf16=False)
+    with pytest.raises(ValueError, match="asks for 'solution', which is a label.*supervised=True"):
+        make_providers([accuracy], args)
+    with pytest.raises(ValueError, match="asynchronous"):
+        make_providers([later], args)
+    args.label_columns = ["gold"]  # then this is a column like any other
+    assert list(make_providers([accuracy], args)) == ["accuracy"]

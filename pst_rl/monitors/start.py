@@ -1,0 +1,168 @@
+"""Whether a run can learn at all: what of the first responses ended, was read, voted, and made a difference."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from pst_rl.records import Group, Response
+    from pst_rl.stages.evaluation import Evaluation
+
+logger = logging.getLogger(__name__)
+
+JUDGED = 64  # responses that the start of training is judged by, at least; our choice
+
+
+class NothingRead(ValueError):
+    """No response of any peer ended, or none had an answer that could be read: training would move nothing."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Of one peer's responses, as fractions.
+
+    Attributes:
+        finished: Those that ended by themselves within the limit.
+        read: Those in which an answer was found.
+        length: Their mean length in tokens.
+    """
+
+    finished: float
+    read: float
+    length: float
+
+    @classmethod
+    def of(cls, responses: Sequence[Response]) -> Shares:
+        """Of at least one response."""
+        count = len(responses)
+        return cls(
+            sum(r.finished for r in responses) / count,
+            sum(r.answer is not None for r in responses) / count,
+            sum(r.length for r in responses) / count,
+        )
+
+
+def verdict(shares: Mapping[str, Shares], limit: int) -> list[str]:
+    """One line on each peer, and after it what to change where little of what it wrote can be used.
+
+    Args:
+        shares: By peer.
+        limit: `max_completion_length`.
+    """
+    lines = []
+    for name, own in shares.items():
+        lines.append(
+            f"{name}: {own.finished:.0%} of its responses ended within {limit} tokens (mean {own.length:.0f}), "
+            f"{own.read:.0%} had an answer that was read"
+        )
+        if advice := _advice(own, limit):
+            lines.append(f"{name}: {advice}")
+    return lines
+
+
+def _advice(own: Shares, limit: int) -> str | None:
+    if own.finished < 0.5:
+        return (
+            f"most responses are cut off, and what is cut off has no vote. Raise --max-completion-length ({limit}), "
+            "ask for shorter answers (--prompt-template), or end them at a string (--stop-strings)."
+        )
+    if own.read < 0.5:
+        return (
+            "most responses have no answer that is read. Ask for it in a form that is (--prompt-template '{question} "
+            "Put your final answer within \\boxed{}.'), or say which form they have (--answer-style). "
+            "`pst-rl answers` shows how a response is read."
+        )
+    return None
+
+
+def judge_measurement(
+    measured: Evaluation, providers: Mapping[str, object], limit: int, on_nothing_read: str
+) -> list[str]:
+    """`verdict` on the first measurement of a run.
+
+    Args:
+        measured: Greedy responses of all peers.
+        providers: By name; those with `reads_answers = True` reward nothing without an answer.
+        limit, on_nothing_read: As in `check_shares`.
+
+    Raises:
+        NothingRead: As `check_shares`.
+    """
+    shares = {name: Shares.of(rows) for name, rows in zip(measured.names, measured.greedy, strict=True)}
+    if all(getattr(provider, "reads_answers", False) for provider in providers.values()):
+        check_shares(shares, limit, "the first measurement", on_nothing_read)
+    return verdict(shares, limit)
+
+
+def check_shares(shares: Mapping[str, Shares], limit: int, when: str, on_nothing_read: str) -> None:
+    """Stops, or warns, where nothing that any peer wrote can be used.
+
+    Args:
+        shares, limit: As in `verdict`.
+        when: What the responses are those of, such as "the first measurement".
+        on_nothing_read: "stop" or "warn".
+
+    Raises:
+        NothingRead: With "stop".
+    """
+    if any(own.read > 0.0 for own in shares.values()):
+        return
+    worst = next(iter(shares.values()))
+    what = "ended" if all(own.finished == 0.0 for own in shares.values()) else "had an answer that could be read"
+    text = f"Of {when} no response of any peer {what}, so nothing would be learned: {_advice(worst, limit)}"
+    if on_nothing_read == "stop":
+        raise NothingRead(f"{text} To go on all the same: --on-nothing-read warn.")
+    logger.warning("%s", text)
+
+
+class StartMonitor:
+    """Judges the first generation batches of a run, once, by at least 64 responses of each peer.
+
+    Args:
+        limit: `max_completion_length`.
+        on_nothing_read: "stop" or "warn".
+
+    Attributes:
+        lines: What was found, for people; empty before that.
+    """
+
+    def __init__(self, limit: int, on_nothing_read: str = "stop"):
+        self.limit, self.on_nothing_read = limit, on_nothing_read
+        self.lines: list[str] = []
+        self._responses: dict[str, list[Response]] = defaultdict(list)
+        self._abstained: list[float] = []
+        self._dead: list[float] = []
+
+    def see(self, group: Group, reward: torch.Tensor) -> None:
+        """Takes in a generation batch, the same on every process.
+
+        Args:
+            reward: `pst_rl.stages.vitals.mixed_reward`, (P, Q, G).
+
+        Raises:
+            NothingRead: No response could be used, and the run is to stop then.
+        """
+        if self.lines:
+            return
+        for name, questions in zip(group.peers, group.responses, strict=True):
+            self._responses[name] += [r for chains in questions for r in chains]
+        self._abstained += [float(t is None) for rows in group.the_targets for row in rows for t in row]
+        self._dead += (reward == reward[..., :1]).all(-1).float().flatten().tolist()
+        if min(map(len, self._responses.values())) < JUDGED:
+            return
+        shares = {name: Shares.of(responses) for name, responses in self._responses.items()}
+        without, dead = (sum(values) / len(values) for values in (self._abstained, self._dead))
+        self.lines = [
+            *verdict(shares, self.limit),
+            f"{without:.0%} of the responses had no target to be compared with; {dead:.0%} of the groups (one peer's "
+            "responses to one question) have equal rewards and teach nothing",
+        ]
+        self._responses.clear()
+        if dead == 1.0:
+            check_shares(shares, self.limit, "the first generation batches", self.on_nothing_read)
