@@ -24,7 +24,7 @@ class TrainOptions:
     """YAML or JSON file with options; flags override it."""
     peers: list[str] = field(default_factory=lambda: ["tiny"])
     """Hub ids, folders (also of LoRA adapters) or GGUF files, [repo:]file.gguf, `NAME=PLACE` to name one; `tiny`: the
-    embedded three. In a file also names with options of their own: {small: {model: org/model, learning_rate: 1e-6}}."""
+    embedded three. In a file also names with options of their own: {a: {model: org/model, learning_rate: 1e-6}}."""
     dataset: str = "tiny"
     """`tiny`, multiarith, simuleq, math500, gsm8k, a Hub id, or a .jsonl, .json, .csv or .parquet file."""
     question_column: str | None = None

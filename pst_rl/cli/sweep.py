@@ -178,7 +178,8 @@ def run_all(runs: Sequence[SweepRun], jobs: int, interval: float = 0.5) -> int:
 
     After Ctrl-C or SIGTERM those that run are asked to save and stop, and waited for.
     """
-    waiting, running, failed = list(runs), {}, 0
+    waiting, failed = list(runs), 0
+    running: dict[SweepRun, subprocess.Popen] = {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:

@@ -221,6 +221,7 @@ OWN_MAY_CHANGE: Mapping[str, str] = {
     "resume_anyway": "it decides whether anything is compared",
     "fault_patience": "it changes when a run with faults stops",
     "on_collapse": "it changes when a run stops",
+    "on_nothing_read": "it changes when a run stops",
     "collapse_probe": "it changes what is watched",
     "collapse_probe_steps": "it changes what is watched",
 }

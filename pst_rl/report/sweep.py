@@ -44,15 +44,21 @@ def _row(setting: str, found: dict[int, RunResults], first: dict[int, RunResults
     gains = {seed: run.mean_gain for seed, run in found.items() if run.mean_gain is not None}
     base = {seed: run.mean_gain for seed, run in first.items() if run.mean_gain is not None}
     paired = [own - base[seed] for seed, own in gains.items() if seed in base]
-    votes = {name: [gain(getattr(run, name)) for run in found.values()] for name in ("vote", "pooled_vote")}
+    votes = {name: _mean([gain(getattr(run, name)) for run in found.values()]) for name in ("vote", "pooled_vote")}
     return {
         "setting": setting,
         "seeds": sorted(found),
         "gains": {str(seed): value for seed, value in sorted(gains.items())},
         "gain": _interval(list(gains.values())),
         "minus_first": None if found is first else _interval(paired),
-        **{name: None if None in values or not values else fmean(values) for name, values in votes.items()},
+        **votes,
     }
+
+
+def _mean(values: list[float | None]) -> float | None:
+    """`None` unless every run has one."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known and len(known) == len(values) else None
 
 
 def _interval(values: list[float]) -> dict[str, float] | None:
