@@ -66,10 +66,9 @@ class GVGap(Questions):
         from pst_rl.benchmarks.folder import take_folder, write_measurement
         from pst_rl.benchmarks.peer_set import find_peers
         from pst_rl.benchmarks.prompts import load_prompt
-        from pst_rl.benchmarks.results import change_table, check_alike, compare, different_lines, gap_table
+        from pst_rl.benchmarks.results import check_alike, compare
         from pst_rl.benchmarks.verifiers import load_verifier
         from pst_rl.report.results_file import read_results_file
-        from pst_rl.report.text_table import terminal_width
 
         quiet()
         self.check()
@@ -114,11 +113,18 @@ class GVGap(Questions):
         if self.compare and earlier:
             results["comparison"] = compare(earlier, results, self.compare, self.compare_anyway)
         path = write_measurement(folder, "gap", results)
+        self._show(results)
+        print(f"Written: {path}")
+        print(f"A page of it: {shlex.join(['pst-rl', 'report', str(folder)])}")
+
+    @staticmethod
+    def _show(results: Mapping[str, Any]) -> None:
+        from pst_rl.benchmarks.results import change_table, different_lines, gap_table
+        from pst_rl.report.text_table import terminal_width
+
         width = terminal_width()
         changes = change_table(results.get("comparison", {}), width)
         print("\n".join([*gap_table(results, width), *different_lines(results), *changes]))
-        print(f"Written: {path}")
-        print(f"A page of it: {shlex.join(['pst-rl', 'report', str(folder)])}")
 
     @staticmethod
     def _asked(

@@ -110,7 +110,7 @@ class SweepRun:
     def command(self) -> list[str]:
         """The command line that makes it, or goes on with it."""
         return [sys.executable, "-m", "pst_rl.cli", "train", "--config", str(self.folder / CONFIG)] + (
-            ["--resume-from-checkpoint", "last"] if any(self.folder.glob("checkpoint-*")) else []
+            ["--resume-from-checkpoint", "last"] if any(self.folder.glob("checkpoint-*")) else ["--overwrite"]
         )
 
     def start(self) -> subprocess.Popen:

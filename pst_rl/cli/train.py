@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -17,8 +16,6 @@ from pst_rl.progress.phases import phase
 
 if TYPE_CHECKING:
     from pst_rl.cli.progress import RichProgress
-    from pst_rl.report import RunResults
-    from pst_rl.trainer import PSTTrainer
 
 
 @dataclass(frozen=True)
@@ -89,16 +86,16 @@ def run_training(arguments: Arguments, command: list[str]) -> int:
     from pst_rl.loop.lock import RunLock
     from pst_rl.loop.reporters import check_reporters
     from pst_rl.loop.used_folder import check_start, clear_folder
-    from pst_rl.monitors.start import judge_measurement
-    from pst_rl.report.compare import compare
-    from pst_rl.report.header import run_header
+    from pst_rl.loop.whole_run import whole_run
+    from pst_rl.peers.words import read_peers
     from pst_rl.trainer import PSTTrainer
 
     script, args, model = arguments.script, arguments.config, arguments.model
     check_resume(args)
     check_reporters(args.report_to)
     if args.should_save:
-        check_start(args.output_dir, args.resume_from_checkpoint, script.peers, script.overwrite)
+        sources = [peer.model for peer in read_peers(script.peers)]
+        check_start(args.output_dir, args.resume_from_checkpoint, sources, script.overwrite)
     with phase("loading the questions", brief=True):
         train, test = load_splits(script)
     if args.should_log:
@@ -117,25 +114,19 @@ def run_training(arguments: Arguments, command: list[str]) -> int:
     if args.should_save and checkpoint is None:
         clear_folder(args.output_dir)  # only now that all that was asked for fits
 
-    pooled = {"samples": script.pooled_samples, "pooled_questions": script.pooled_questions}
-    progress = show_progress(trainer)
-    if trainer.is_world_process_zero():
-        print("\n".join(run_header(trainer, arguments.notes, _of_the_command(arguments))), flush=True)
-    with Ending(progress, command) as ending:
-        with phase("measuring before training"):
-            before = trainer.measure(**pooled)
-        limit = args.max_completion_length
-        judged = judge_measurement(before, trainer.providers, limit, args.on_nothing_read)
-        if trainer.is_world_process_zero():
-            print("\n".join(judged), flush=True)
-        trainer.train(resume_from_checkpoint=checkpoint)
-        if not trainer.preemption.stopped:
-            with phase("measuring after training"):
-                after = trainer.measure(**pooled)
-    if ending.status:
-        return ending.status
-    save(trainer, compare(before, after, trainer, script.dataset, settings(arguments)))
-    return 0
+    ending = Ending(show_progress(trainer), command)
+    whole_run(
+        trainer,
+        script.dataset,
+        checkpoint=checkpoint,
+        samples=script.pooled_samples,
+        pooled_questions=script.pooled_questions,
+        notes=arguments.notes,
+        more=_of_the_command(arguments),
+        config=settings(arguments),
+        ending=ending,
+    )
+    return ending.status
 
 
 class Ending(AbstractContextManager):
@@ -186,26 +177,3 @@ def _of_the_command(arguments: Arguments) -> list[tuple[str, str]]:
 def settings(arguments: Arguments) -> dict[str, Any]:
     """Everything that was set, for the results."""
     return asdict(arguments.script) | arguments.config.to_dict() | {"model": asdict(arguments.model)}
-
-
-def save(trainer: PSTTrainer, results: RunResults) -> None:
-    """Shows and writes the results, draws them, and saves (or pushes) the peers with them in their cards."""
-    from pst_rl.report import plot_report, print_table, write_results
-
-    folder = trainer.args.output_dir
-    main = trainer.is_world_process_zero()
-    if main:
-        trainer.results = results
-        print_table(results)
-        write_results(results, folder)
-        trainer.save_state()  # the logs, also those after the last checkpoint: `pst-rl report` shows them
-        plot_report(results, trainer.state.log_history, f"{folder}/report.png")
-    with phase("saving"):
-        if trainer.args.push_to_hub:
-            trainer.push_to_hub()  # saves them too
-        else:
-            trainer.save_model()
-    if main:
-        names = ", ".join(results.peers)
-        print(f"Results, plot and the trained peers are in {folder}: results.json, report.png, {names}")
-        print(f"A page of it: {shlex.join(['pst-rl', 'report', str(folder)])}")

@@ -15,6 +15,8 @@ from pst_rl.stages.rollout import RolloutRequest
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from pst_rl.report import RunResults
+
 
 class PeerEvaluation(JointTrainer):
     """The evaluation methods of a trainer with several peers."""
@@ -61,6 +63,23 @@ class PeerEvaluation(JointTrainer):
         )
         with self.timed("evaluate"):
             return evaluate_peers(request)
+
+    def run(self, dataset: str = "the questions given", **options) -> RunResults | None:
+        """A whole run, as `pst-rl train` makes it: header, [`measure`], [`train`], [`measure`], table, `results.json`,
+        plot, and [`save_model`] (or `push_to_hub`).
+
+        Args:
+            dataset: What the questions are called in the results.
+            options: `checkpoint`, `samples`, `pooled_questions`: see [`~pst_rl.loop.whole_run.whole_run`].
+
+        Raises:
+            ValueError: There are no questions to measure on.
+            NothingRead: No answer of any peer could be read at the start.
+        """
+        from pst_rl.loop.whole_run import whole_run
+
+        self._questions(None)  # refuses at once
+        return whole_run(self, dataset, **options)
 
     def _questions(self, dataset: Dataset | str | None) -> tuple[Dataset, Gold | None]:
         """Questions to measure on and their golds, as [`measure`] takes them."""

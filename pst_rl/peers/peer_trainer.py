@@ -363,7 +363,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
         elif update.weights is not None:
             recentre = self.args.recentre_weighted is not False
             output["advantages"], metrics = weighted_advantages(
-                output["advantages"], update, self.num_generations, recentre, self.accelerator
+                output["advantages"], update, self.args.num_generations, recentre, self.accelerator
             )
             for name, value in metrics.items():
                 self._metrics["train"][name].append(value)

@@ -16,12 +16,12 @@ from pst_rl.report import JointResult, PeerResult, RunResults, VoteResult
 
 if TYPE_CHECKING:
     from pst_rl.records import Response
+    from pst_rl.report.run_facts import RunFacts
     from pst_rl.stages.evaluation import Evaluation
-    from pst_rl.trainer import PSTTrainer
 
 
 def compare(
-    before: Evaluation, after: Evaluation, trainer: PSTTrainer, dataset: str, config: dict[str, Any]
+    before: Evaluation, after: Evaluation, trainer: RunFacts, dataset: str, config: dict[str, Any]
 ) -> RunResults:
     """What a run changed: with gold exact match and the 95 % paired-bootstrap interval of each gain; always answers.
 

@@ -15,7 +15,7 @@ from pst_rl.config import PSTConfig
 
 if TYPE_CHECKING:
     from pst_rl.peers.peer_trainer import PeerTrainer
-    from pst_rl.trainer import PSTTrainer
+    from pst_rl.report.run_facts import RunFacts
 
 GIB = 2**30
 PROMPT_LINES = 12  # of a prompt that is shown; the rest is cut
@@ -27,7 +27,7 @@ _NOT_SHOWN = {
 }  # fmt: skip
 
 
-def run_header(trainer: PSTTrainer, notes: Sequence[str] = (), more: Sequence[tuple[str, str]] = ()) -> list[str]:
+def run_header(trainer: RunFacts, notes: Sequence[str] = (), more: Sequence[tuple[str, str]] = ()) -> list[str]:
     """Lines about a run that is about to begin.
 
     Args:
@@ -48,12 +48,12 @@ def _wrapped(word: str, text: str) -> list[str]:
 # ---- peers and processes ----
 
 
-def _peers(trainer: PSTTrainer) -> Iterator[tuple[str, str]]:
+def _peers(trainer: RunFacts) -> Iterator[tuple[str, str]]:
     for i, (name, engine) in enumerate(trainer.peers.items()):
         yield "" if i else "peers", f"{name}: {describe_peer(trainer, name, engine)}"
 
 
-def describe_peer(trainer: PSTTrainer, name: str, engine: PeerTrainer) -> str:
+def describe_peer(trainer: RunFacts, name: str, engine: PeerTrainer) -> str:
     """Size, what of it is trained and how fast, dtype, and how it is asked."""
     parameters = list(engine.model.parameters())
     # 4-bit weights are packed: transformers and PEFT know how many there are.
@@ -84,7 +84,7 @@ def _short(number: int) -> str:
     return str(number)
 
 
-def processes(trainer: PSTTrainer) -> str:
+def processes(trainer: RunFacts) -> str:
     """How many processes really run, on what; and whether more were asked for."""
     there = trainer.accelerator.num_processes
     text = f"{there} on {trainer.accelerator.device.type}"
@@ -109,7 +109,7 @@ def asked_processes() -> int | None:
 # ---- what is done, and what it needs ----
 
 
-def _scheme(trainer: PSTTrainer) -> Iterator[tuple[str, str]]:
+def _scheme(trainer: RunFacts) -> Iterator[tuple[str, str]]:
     args = trainer.args
     aggregator = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(trainer.aggregator).__name__).lower()
     rewards = " + ".join(f"{weight:g} {name}" if weight != 1 else name for name, weight in trainer.mix.weights.items())
@@ -129,7 +129,7 @@ def _scheme(trainer: PSTTrainer) -> Iterator[tuple[str, str]]:
     )
 
 
-def disk(trainer: PSTTrainer) -> str:
+def disk(trainer: RunFacts) -> str:
     """What checkpoints and models will take at most, and what is free."""
     args = trainer.args
     kept = 0
@@ -167,7 +167,7 @@ def changed_settings(args: PSTConfig) -> list[str]:
     return changed
 
 
-def _prompt(trainer: PSTTrainer) -> list[str]:
+def _prompt(trainer: RunFacts) -> list[str]:
     """The first question as the first peer reads it."""
     name, engine = next(iter(trainer.peers.items()))
     shown = engine.render(trainer.build_prompt(trainer.train_dataset[0]["prompt"], [])).splitlines() or [""]
