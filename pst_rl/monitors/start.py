@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pst_rl.progress.phases import say
+
 if TYPE_CHECKING:
     import torch
 
@@ -164,5 +166,6 @@ class StartMonitor:
             "responses to one question) have equal rewards and teach nothing",
         ]
         self._responses.clear()
+        say("\n".join(["the first generation batches:", *self.lines]))
         if dead == 1.0:
             check_shares(shares, self.limit, "the first generation batches", self.on_nothing_read)
