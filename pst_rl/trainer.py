@@ -158,7 +158,7 @@ class PSTTrainer(PeerEvaluation):
             self.add_callback(self.collapse)
         self._reward_faults: dict[str, str] = {}
         self.reading = ReadingMonitor(args.answer_style)
-        self.start = StartMonitor(args.max_completion_length, args.on_nothing_read)
+        self.start = StartMonitor(args.max_completion_length, args.on_nothing_read, self.is_world_process_zero())
 
     def _collapse_monitor(self) -> CollapseMonitor:
         """The monitor that the arguments ask for."""

@@ -129,13 +129,14 @@ class StartMonitor:
     Args:
         limit: `max_completion_length`.
         on_nothing_read: "stop" or "warn".
+        speaks: Whether this process says what was found.
 
     Attributes:
         lines: What was found, for people; empty before that.
     """
 
-    def __init__(self, limit: int, on_nothing_read: str = "stop"):
-        self.limit, self.on_nothing_read = limit, on_nothing_read
+    def __init__(self, limit: int, on_nothing_read: str = "stop", speaks: bool = True):
+        self.limit, self.on_nothing_read, self.speaks = limit, on_nothing_read, speaks
         self.lines: list[str] = []
         self._responses: dict[str, list[Response]] = defaultdict(list)
         self._abstained: list[float] = []
@@ -166,6 +167,7 @@ class StartMonitor:
             "responses to one question) have equal rewards and teach nothing",
         ]
         self._responses.clear()
-        say("\n".join(["the first generation batches:", *self.lines]))
+        if self.speaks:
+            say("\n".join(["the first generation batches:", *self.lines]))
         if dead == 1.0:
             check_shares(shares, self.limit, "the first generation batches", self.on_nothing_read)
