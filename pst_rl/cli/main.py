@@ -20,6 +20,7 @@ from pst_rl.cli.eval import Eval
 from pst_rl.cli.exit_status import DONE, INTERRUPTED, OUTPUT_CLOSED, TERMINATED, Terminated, sigterm_raises, status_of
 from pst_rl.cli.gv_gap import GVGap
 from pst_rl.cli.label import Label
+from pst_rl.cli.merge import Merge
 from pst_rl.cli.options import Train
 from pst_rl.cli.parse import fail, in_one_line, json_options
 from pst_rl.cli.peers import Peers
@@ -71,6 +72,7 @@ COMMANDS: dict[str, type] = {
     "gv-gap": GVGap,
     "report": Report,
     "peers": Peers,
+    "merge": Merge,
     "push": Push,
     "completion": Completion,
 }
