@@ -51,6 +51,7 @@ class ProbeRows:
         prompts = [take(length) for length in PROMPTS]
         rows = enumerate((*prompts, prompts[0]))
         self.rows = [(prompt, take(TARGET - row)) for row, prompt in rows]  # padded on both sides
+        self._filler = take(len(self.rows) * (max(PROMPTS) + TARGET))
         self._live: LiveCache | None = None
         self._sampled: list[list[int]] = []
         self._stack = ExitStack()
@@ -133,9 +134,13 @@ class ProbeRows:
         return _worst(self._loss(auxiliary, shared).tolist(), self._sums(self.alone, self.engine.temperature))
 
     def _loss(self, auxiliary: bool, shared: bool) -> torch.Tensor:
-        """log p(target | prompt) of each row by TRL's method, (B,)."""
+        """log p(target | prompt) of each row by TRL's method, (B,).
+
+        Ordinary tokens stand at masked places: a padding token may be embedded as 0, and what a layer makes of it be 0
+        until its biases are trained.
+        """
         engine, width = self.engine, max(PROMPTS)
-        ids = torch.full((len(self.rows), width + TARGET), engine._tokenizer.pad_token_id)
+        ids = torch.tensor(self._filler).view(len(self.rows), width + TARGET).clone()
         mask = torch.zeros_like(ids)
         for row, (prompt, target) in enumerate(self.rows):
             ids[row, width - len(prompt) : width + len(target)] = torch.tensor(prompt + target)
