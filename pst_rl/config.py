@@ -125,7 +125,8 @@ class PSTConfig(GRPOConfig):
         > Parameters that control speed (docs/performance.md has the on/off figures)
 
         shared_prefill (`bool`, *optional*, defaults to `False`):
-            When sampling, read each distinct prompt once and expand its keys and values over the generations.
+            When sampling, read each distinct prompt once and expand its keys and values over the generations. Off for
+            a peer whose cache cannot be expanded, with a note (`pst_rl.peers.self_test`); so is `shared_prompts`.
         shared_prompts (`bool`, *optional*, defaults to `False`):
             In the loss, read each distinct prompt of a micro-batch once. Needs `gradient_checkpointing=False`.
         sort_micro_batches (`bool`, *optional*, defaults to `False`):

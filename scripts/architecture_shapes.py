@@ -81,7 +81,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "gemma4_text@moe": {"enable_moe_block": True, "num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 32},
     "gpt2@scaled": {"scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True},
     "granite@scaled": {"logits_scaling": 4.0, "embedding_multiplier": 3.0, "residual_multiplier": 0.5},
-    "granitemoe@scaled": {"logits_scaling": 4.0, "embedding_multiplier": 3.0, "output_router_logits": True},
+    "granitemoe@scaled": {"logits_scaling": 4.0, "embedding_multiplier": 3.0},
     "hyperclovax@scaled": {"logits_scaling": 0.25},
     "llama4_text@tune": {"attn_temperature_tuning": True, "floor_scale": 8, "attn_scale": 0.5},
     "llama@dynamic": {"rope_parameters": _PLAIN | {"rope_type": "dynamic", "factor": 2.0}},
@@ -154,4 +154,7 @@ def tiny_model(config: PretrainedConfig, seed: int = 0) -> PreTrainedModel:
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.mul_(4.0)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Embedding) and module.padding_idx is not None:
+                module.weight[module.padding_idx].normal_(0.0, 0.08)  # as in a trained model, not zeros
     return model.eval()

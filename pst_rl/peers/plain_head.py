@@ -45,5 +45,5 @@ def use_plain_head(model: PreTrainedModel, temperature: float, cast_to_float32: 
         padded = [torch.nn.functional.pad(values, (first, 0)) for values in (logps, entropy)]
         return FusedCausalLMOutput(log_probs=padded[0], entropy=padded[1], aux_loss=getattr(outputs, "aux_loss", None))
 
-    model.forward = MethodType(forward, model)  # type: ignore[method-assign]
+    model.forward = MethodType(forward, model)
     return lambda: setattr(model, "forward", fused)

@@ -43,7 +43,7 @@ class ProbeRows:
         self.device = engine.accelerator.device
         self.exact = all(p.dtype == torch.float32 for p in self.model.parameters())
         generator = torch.Generator().manual_seed(0)
-        size = min(self.model.get_input_embeddings().weight.size(0), len(engine._tokenizer))  # type: ignore[union-attr]
+        size = min(embedded_tokens(engine), len(engine._tokenizer))
         special = {*engine._tokenizer.all_special_ids, *engine.eos_token_ids}
         drawn = torch.randint(0, size, (1024,), generator=generator).tolist()
         ids = iter([token for token in drawn if token not in special])
@@ -51,6 +51,7 @@ class ProbeRows:
         prompts = [take(length) for length in PROMPTS]
         rows = enumerate((*prompts, prompts[0]))
         self.rows = [(prompt, take(TARGET - row)) for row, prompt in rows]  # padded on both sides
+        self._filler = take(len(self.rows) * (max(PROMPTS) + TARGET))
         self._live: LiveCache | None = None
         self._sampled: list[list[int]] = []
         self._stack = ExitStack()
@@ -133,9 +134,13 @@ class ProbeRows:
         return _worst(self._loss(auxiliary, shared).tolist(), self._sums(self.alone, self.engine.temperature))
 
     def _loss(self, auxiliary: bool, shared: bool) -> torch.Tensor:
-        """log p(target | prompt) of each row by TRL's method, (B,)."""
+        """log p(target | prompt) of each row by TRL's method, (B,).
+
+        Ordinary tokens stand at masked places: a padding token may be embedded as 0, and what a layer makes of it be 0
+        until its biases are trained.
+        """
         engine, width = self.engine, max(PROMPTS)
-        ids = torch.full((len(self.rows), width + TARGET), engine._tokenizer.pad_token_id)
+        ids = torch.tensor(self._filler).view(len(self.rows), width + TARGET).clone()
         mask = torch.zeros_like(ids)
         for row, (prompt, target) in enumerate(self.rows):
             ids[row, width - len(prompt) : width + len(target)] = torch.tensor(prompt + target)
@@ -183,12 +188,18 @@ class ProbeRows:
     # ---- gradients ----
 
     def trains(self) -> None:
-        """One backward pass of the loss in training mode; raises what it raises."""
+        """One backward pass of the loss in training mode.
+
+        Raises:
+            ArithmeticError: Its gradient is no number; besides what the pass itself raises.
+        """
         self.model.train()
         try:
-            self._gradient(shared=self.engine.args.shared_prompts)
+            gradient = self._gradient(shared=self.engine.args.shared_prompts)
         finally:
             self.model.eval()
+        if not bool(gradient.isfinite().all()):
+            raise ArithmeticError("its gradient is not finite")
 
     def compare_gradients(self, limit: float) -> None:
         """The gradient of the loss with shared prompts against that without.
@@ -219,6 +230,13 @@ class ProbeRows:
             return torch.autograd.grad(total, shift)[0]
         finally:
             hook.remove()
+
+
+def embedded_tokens(engine: PeerTrainer) -> int:
+    """Tokens that a peer's model has an embedding for."""
+    embeddings = engine.model.get_input_embeddings()
+    assert isinstance(embeddings.weight, torch.Tensor)
+    return embeddings.weight.size(0)
 
 
 def _base(model):

@@ -19,7 +19,7 @@ from pst_rl.peers.findings import SelfTest
 from pst_rl.peers.peer_trainer import PeerTrainer
 from pst_rl.peers.plain_head import use_plain_head
 from pst_rl.peers.positions import pass_positions, takes_positions
-from pst_rl.peers.probe_rows import ProbeRows
+from pst_rl.peers.probe_rows import ProbeRows, embedded_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -53,10 +53,9 @@ def check_vocabulary(engine: PeerTrainer) -> None:
     Raises:
         ValueError: The first text with such a token would fail, or a padded row.
     """
-    rows = engine.model.get_input_embeddings().weight.size(0)  # type: ignore[union-attr]
-    tokenizer = engine._tokenizer
-    last = max(tokenizer.get_vocab().values())
-    if last >= rows and engine.model.get_input_embeddings().__class__.__name__ == "Embedding":
+    rows = embedded_tokens(engine)
+    last = max(engine._tokenizer.get_vocab().values())
+    if last >= rows:
         raise ValueError(
             f"Peer {engine.spec.name!r}: its tokenizer has tokens up to number {last}, but the model embeds only "
             f"{rows}. Take the tokenizer that belongs to the model, or enlarge it first: "
@@ -118,7 +117,8 @@ class _Examination:
 
     def _mend_loss(self) -> None:
         """The first way in which the loss is right: as TRL has it, with position ids, with the model's own head."""
-        engine, found, whys = self.engine, self.found, []
+        engine, found = self.engine, self.found
+        whys: list[str] = []
         positions = [False, True] if takes_positions(engine.model) else [False]
         for auxiliary in [True, False] if engine.aux_loss_enabled else [False]:
             for plain in (False, True):
@@ -141,14 +141,17 @@ class _Examination:
     def _plain_head(self) -> Callable[[], None]:
         """Puts the model's own head in the place of TRL's, also in the reference model; returns what takes it back."""
         cast = self.engine.args.cast_lm_head_to_fp32
-        undo = [use_plain_head(model, self.engine.temperature, cast) for model in self.rows.bases]
-        return lambda: [take_back() for take_back in undo] and None
+        undo = ExitStack()
+        for model in self.rows.bases:
+            undo.callback(use_plain_head(model, self.engine.temperature, cast))
+        return undo.close
 
     def _positions(self) -> Callable[[], None]:
         """Passes position ids, also to the reference model; returns what takes it back."""
-        reference = self.engine.ref_model
-        hooks = [pass_positions(model) for model in (self.engine.model, reference) if model is not None]
-        return lambda: [hook.remove() for hook in hooks] and None
+        undo = ExitStack()
+        for model in filter(None, (self.engine.model, self.engine.ref_model)):
+            undo.callback(pass_positions(model).remove)
+        return undo.close
 
     def _sampling(self) -> None:
         """Sampling, with each distinct prompt read once if that is set, and scoring from the keys that it leaves."""
