@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, BitsAndBytesConfig, GenerationConfig
+from transformers import BitsAndBytesConfig, GenerationConfig
 
 from pst_rl.answers.tags import TAG
 from pst_rl.files import files_digest
 from pst_rl.peers.loading import load_model
 from pst_rl.peers.prompts import NEXT_QUESTION, Prompt, cut_at_stop, foreign_prompt, show_peers
 from pst_rl.peers.reader import PromptReader, end_ids, load_tokenizer
-from pst_rl.peers.sources import adapter_config, adapter_folder, gguf_path, is_gguf
+from pst_rl.peers.sources import adapter_config, adapter_folder, gguf_path, hub_commit, is_gguf, read_config
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model")
 
@@ -179,7 +179,8 @@ def model_digest(path: str, revision: str | None = None) -> str:
         return files_digest([gguf_path(path, revision)])
     adapter = adapter_config(path, revision)
     if adapter is None and not Path(path).is_dir():
-        return f"{path}@{AutoConfig.from_pretrained(path, revision=revision)._commit_hash}"
+        read_config(path, revision=revision)  # it is in the cache then
+        return f"{path}@{hub_commit(path, revision)}"
     base = [] if adapter is None else [model_digest(adapter["base_model_name_or_path"], adapter.get("revision"))]
     folder = adapter_folder(path, revision)
     return files_digest((file for pattern in _WEIGHTS for file in folder.glob(pattern)), *base)
