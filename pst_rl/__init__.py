@@ -4,7 +4,7 @@
 
 Where things are, and what to touch for what (a name is a file; `...`: more of the same kind):
 
-    at the top    trainer (strings the stages together), config (its options), scheme (names to parts of a run), records
+    at the top    trainer (strings the stages together), config (options), scheme (names to parts of a run), records
                   (what travels between the stages), data (a data set of questions, labels split off)
     questions/    how questions and golds are read: csv_rows, json_rows, sources (the Hub), columns, choices, golds;
                   prompts (the forms of data that a trainer takes)
