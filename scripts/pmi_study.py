@@ -1,7 +1,8 @@
 """Where, if anywhere, does scaling advantages by PMI pay? Variants of the weight on the tiny peers.
 
     python scripts/pmi_study.py --split validation --seeds 100 101 102          # to choose
-    python scripts/pmi_study.py --split test --variants off on inverted --seeds 10 11 12 13 14 15 16 17 18 19
+    python scripts/pmi_study.py --split test --variants off on re-centred --seeds 20 21 22 23 24 25 26 27 28 29 \\
+        --earlier docs/results/pmi_study_test.json                           # beside what is there already
 
 Every run has the budget of `compare_rewards.py`. Beside the gain it reports, from all generation batches, what the
 weights looked like: their mean where the reward is 1 and where it is 0, the share that is saturated, and how well PMI
@@ -14,6 +15,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from statistics import fmean
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -37,11 +39,6 @@ VARIANTS = {
     "off": (OFF, "as they are"),
     "on": (ON, "as they are"),
     "re-centred": (ON | {"recentre_weighted": True}, "as they are"),
-    "re-centred, aligned more": (
-        ON | {"recentre_weighted": True, "weighting_options": {"direction": "more"}},
-        "as they are",
-    ),
-    "re-centred, scored by others": (ANSWERED_BY_OTHERS | {"recentre_weighted": True}, "as they are"),
     "constant per reward": (ON, "mean by sign"),
     "balanced by sign": (ON, "divide by mean of sign"),
     "inverted": (ON, "inverted"),
@@ -65,7 +62,8 @@ Written by `python scripts/pmi_study.py`; do not edit. What it means: [findings]
 
 Gains of greedy exact match in points, mean of the three tiny peers on {questions} questions of the {split} split, with
 the 95 % t-interval over seeds. *Agrees* and *disagrees* are samples with reward 1 and 0; *AUC* is how well PMI tells
-right from wrong among them (.5 is chance).
+right from wrong among them (.5 is chance). Weights act as they are (*on* and all changes of it), or the mean of each
+group's weighted advantages is taken off (*re-centred*).
 """
 
 
@@ -181,6 +179,9 @@ def tabulate(args: argparse.Namespace) -> list[dict]:
 def main(arguments: Sequence[str] | None = None) -> int:
     chosen = {"seeds": [100, 101, 102], "split": "validation", "questions": 900}
     parser = study_parser(__doc__, "pmi_study", "variants", VARIANTS, **chosen)
+    parser.add_argument(
+        "--earlier", type=Path, help="an earlier report of this study (JSON) to keep beside the new one"
+    )
     args = parser.parse_args(arguments)
     args.budget, args.out = with_changes(BUDGET, args.set), args.out / args.split
     before = Job("before training", args.out / "before.json", lambda: measure_before(args), lambda r: 0.0)
@@ -191,7 +192,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def write_report(rows: list[dict], args: argparse.Namespace) -> None:
-    """pmi_study_<split>.json and .md."""
+    """pmi_study_<split>.json and .md; the tables of an earlier report stand under the new one."""
+    earlier = []
+    if args.earlier is not None:
+        report = json.loads(args.earlier.read_text())
+        earlier = [report["rows"], *report.get("earlier", [])]
+    text = INTRODUCTION.format(questions=args.questions, split=args.split)
+    for table in (rows, *earlier):
+        seeds = sorted({int(seed) for row in table for seed in row["gains"]})
+        text += "\n".join(["", f"Seeds {', '.join(map(str, seeds))}:", "", *table_of(table), ""])
+    print(text)
+    args.docs.mkdir(parents=True, exist_ok=True)
+    (args.docs / f"pmi_study_{args.split}.md").write_text(text)
+    report = {"split": args.split, "questions": args.questions, "budget": args.budget, "rows": rows}
+    report |= {"earlier": earlier} if earlier else {}
+    (args.docs / f"pmi_study_{args.split}.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+def table_of(rows: list[dict]) -> list[str]:
+    """The lines of one table, a variant a row."""
     found = sorted({key for row in rows for key in row["diagnosis"]})
     heads = ["weight", "gain (95 %)", "minus off, paired", *found, "seconds a step", "seeds"]
     cells = []
@@ -200,12 +219,7 @@ def write_report(rows: list[dict], args: argparse.Namespace) -> None:
         diagnosis = [f"{row['diagnosis'][key]:.2f}" if key in row["diagnosis"] else "-" for key in found]
         cells.append([row["variant"], spread(row["gain"], row["ci95"]), minus, *diagnosis])
         cells[-1] += [f"{row['seconds_per_step']:.1f}", str(row["seeds"])]
-    text = "\n".join([INTRODUCTION.format(questions=args.questions, split=args.split), *pipe_table(heads, cells)])
-    print(text)
-    args.docs.mkdir(parents=True, exist_ok=True)
-    (args.docs / f"pmi_study_{args.split}.md").write_text(text + "\n")
-    settings = {"split": args.split, "questions": args.questions, "budget": args.budget}
-    (args.docs / f"pmi_study_{args.split}.json").write_text(json.dumps(settings | {"rows": rows}, indent=1) + "\n")
+    return pipe_table(heads, cells)
 
 
 if __name__ == "__main__":

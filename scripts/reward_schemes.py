@@ -36,7 +36,7 @@ def _aggregator(name: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pmi(**options: Any) -> dict[str, Any]:
-    return {"weighting": "pmi", "weighting_options": options or None}
+    return {"weighting": "pmi", "weighting_options": options or None, "recentre_weighted": False}  # as measured
 
 
 SFT = {"objective": "aggregate_sft"}

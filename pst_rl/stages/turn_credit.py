@@ -1,6 +1,6 @@
 """Which advantage each token of a row of several turns gets.
 
-tokens of the first answer     TRL's advantage of the first answer's reward, times its PMI weight
+tokens of the first answer     TRL's advantage of the first answer's reward, times its PMI weight, re-centred
 tokens of later turn t         the group-relative advantage of that turn's reward
 foreign tokens                 none: they are masked out of the loss
 """

@@ -2,7 +2,7 @@
 
 At ratio 1 the gradient of TRL's loss on a row with advantage A is -A grad log p(row), so one path serves all:
 
-    grpo           own completions,             A = w * (group-relative advantage of the reward)
+    grpo           own completions,             A = w * (group-relative advantage of the reward), re-centred
     weighted_sft   own completions,             A = w where parsed and the group has a target, else 0
     aggregate_sft  the aggregate's response,    A = w where the group has a target, else 0
     discussion_sft the same, but the response follows the peer's own discussion instead of the bare question

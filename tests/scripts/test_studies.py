@@ -154,7 +154,7 @@ def test_auc_is_the_chance_of_a_right_sample_to_score_higher(script):
 
 def test_the_pmi_study_pairs_its_variants_by_seed(script, tmp_path):
     study = script("pmi_study")
-    args = argparse.Namespace(variants=["off", "on"], seeds=[1, 2], split="test", questions=9, budget={})
+    args = argparse.Namespace(variants=["off", "on"], seeds=[1, 2], split="test", questions=9, budget={}, earlier=None)
     args.out = args.docs = tmp_path
     (tmp_path / "before.json").write_text(json.dumps({"a": 0.5, "vote": 0.5}))
     for variant, by_seed in {"off": {1: 0.6, 2: 0.7}, "on": {1: 0.61, 2: 0.69}}.items():
@@ -166,6 +166,13 @@ def test_the_pmi_study_pairs_its_variants_by_seed(script, tmp_path):
     assert rows[1]["minus_off_ci95"] == pytest.approx([-12.706, 12.706], abs=1e-2)
     study.write_report(rows, args)
     assert "| on | +15.0" in (tmp_path / "pmi_study_test.md").read_text()
+    args.earlier = tmp_path / "pmi_study_test.json"
+    fresh = [row | {"gains": {"7": row["gain"]}} for row in rows]
+    for _ in range(2):  # what is beside it once stays beside it
+        study.write_report(fresh, args)
+    text = (tmp_path / "pmi_study_test.md").read_text()
+    assert [line for line in text.splitlines() if line.startswith("Seeds")] == ["Seeds 7:", "Seeds 7:", "Seeds 1, 2:"]
+    assert text.count("| on | +15.0") == 3
 
 
 # ---- saie_study.py ----
