@@ -21,7 +21,7 @@ Where things are, and what to touch for what (a name is a file; `...`: more of t
     peers/        spec (what a peer is made from), sources, adapters and loading (models, LoRA folders, GGUF files),
                   prompts and reader (how it is asked), asked (the record of it), foreign_text (the guard before what
                   other models wrote), generation and vllm (how it samples), self_test (does it train
-                  as it samples? measured on probe_rows), positions, plain_head, peer_trainer (its update, by TRL's loss)
+                  as it samples? measured on probe_rows), positions, plain_head, peer_trainer (the update, by TRL)
     scoring/      logprobs, cached_logprobs, scorer, juror: how likely texts are under the peers or an outside judge
     loop/         joint_trainer (optimizer, logs), checkpoints, export (what leaves a run), identity (what must match
                   on resume), faults, lock ...
