@@ -10,12 +10,14 @@ from pst_rl.progress.words import clock
 WHOLE = {"loss": "loss", "agreement": "peers/agreement", "abstained": "peers/abstained"}
 """What is shown of all peers together: word -> metric."""
 EACH = {
-    "reward": ("reward", "{:6.3f}"),
+    "reward": ("reward", "{:5.2f}"),
     "length": ("completions/mean_length", "{:4.0f}"),
-    "entropy": ("entropy", "{:5.2f}"),
-    "pmi": ("pmi/mean", "{:6.3f}"),
+    "entropy": ("entropy", "{:4.2f}"),
+    "pmi": ("pmi/mean", "{:6.2f}"),
 }
 """What is shown of each peer, in the peers' order, between slashes: word -> metric behind `<peer>/`, and its form."""
+ALWAYS = ("reward", "length", "entropy")
+"""Words of `EACH` that every line has."""
 RIGHT = "aggregate/accuracy"
 """Shown as `accuracy`, where there are labels."""
 
@@ -23,11 +25,11 @@ RIGHT = "aggregate/accuracy"
 def log_line(logs: Mapping[str, Any], step: int, steps: int, peers: Sequence[str]) -> str:
     """The line of what is logged at a step: of training, of an evaluation, or of training's end.
 
-    Lines of a run are aligned. What is not known is `-`; a metric that no peer has is left out.
+    Lines of a run are aligned. What is not known is `-`, as between two generation batches.
 
     >>> logs = {"loss": 0.0123, "peers/agreement": 0.5, "peers/abstained": 0.0, "a/reward": 0.25, "b/reward": 1.0}
     >>> log_line(logs, 4, 24, ["a", "b"])
-    'step  4/24  loss   0.0123  agreement 0.500  abstained 0.000  reward  0.250/ 1.000'
+    'step  4/24  loss  0.0123  agreement 0.50  abstained 0.00  reward  0.25/ 1.00  length    -/   -  entropy    -/   -'
     """
     front = f"step {step:{len(str(steps))}}/{steps}"
     if "train_runtime" in logs:
@@ -35,12 +37,12 @@ def log_line(logs: Mapping[str, Any], step: int, steps: int, peers: Sequence[str
         return f"{front}  trained in {clock(float(logs['train_runtime']))}, mean loss {mean}"
     if "loss" not in logs:
         return f"{front}  {_evaluation(logs, peers)}"
-    words = [f"{word} {_in('{:8.4f}' if word == 'loss' else '{:.3f}', logs, name)}" for word, name in WHOLE.items()]
+    words = [f"{word} {_in('{:7.4f}' if word == 'loss' else '{:.2f}', logs, name)}" for word, name in WHOLE.items()]
     for word, (name, form) in EACH.items():
-        if any(f"{peer}/{name}" in logs for peer in peers):
+        if word in ALWAYS or any(f"{peer}/{name}" in logs for peer in peers):
             words.append(f"{word} " + "/".join(_in(form, logs, f"{peer}/{name}") for peer in peers))
     if RIGHT in logs:
-        words.append(f"accuracy {_in('{:.3f}', logs, RIGHT)}")
+        words.append(f"accuracy {_in('{:.2f}', logs, RIGHT)}")
     return "  ".join([front, *words])
 
 

@@ -15,16 +15,18 @@ LOGS = {"loss": -0.5, "peers/agreement": 0.5, "peers/abstained": 0.25, "aggregat
 
 def test_the_line_of_a_log_names_loss_agreement_reward_length_and_entropy():
     assert log_line(LOGS, 8, 24, PEERS) == (
-        "step  8/24  loss  -0.5000  agreement 0.500  abstained 0.250  reward -1.000/-1.000  length   32/  32  "
-        "entropy  0.12/ 0.12  accuracy 1.000"
+        "step  8/24  loss -0.5000  agreement 0.50  abstained 0.25  reward -1.00/-1.00  length   32/  32  "
+        "entropy 0.12/0.12  accuracy 1.00"
     )
 
 
 def test_lines_are_aligned_whatever_is_missing():
     less = {name: value for name, value in LOGS.items() if name not in ("llama/entropy", "gemma2/reward", "loss")}
     line = log_line(less | {"loss": 12.25}, 10, 24, PEERS)
-    assert "reward      -/-1.000" in line and "entropy  0.12/    -" in line
+    assert "reward     -/-1.00" in line and "entropy 0.12/   -" in line
     assert len(line) == len(log_line(LOGS, 8, 24, PEERS))
+    between = log_line({"loss": 0.5}, 11, 24, PEERS)  # no generation batch since the last log
+    assert [between.index(word) for word in EACH if word != "pmi"] == [line.index(w) for w in EACH if w != "pmi"]
 
 
 @pytest.mark.parametrize(
