@@ -129,7 +129,8 @@ def test_going_on_and_beginning_anew_exclude_each_other(used):
 # ---- the command, and Python ----
 
 FLAGS = """--max-steps 1 --per-device-train-batch-size 8 --steps-per-generation 1 --num-generations 4 --dataset tiny
-    --train-questions 8 --test-questions 2 --pooled-questions 0 --max-completion-length 8""".split()
+    --train-questions 8 --test-questions 2 --pooled-questions 0 --max-completion-length 8
+    --on-nothing-read warn""".split()
 
 
 def test_a_second_run_is_refused_before_anything_is_loaded_and_begins_anew_when_told_to(tmp_path, tiny, capsys):

@@ -96,13 +96,12 @@ def test_gv_gap(run, slow, tiny):
 
 @pytest.mark.parametrize("method", ["zero_shot", "bootstrap"])
 def test_label(run, slow, tmp_path, tiny, method):
-    from transformers import AutoModelForCausalLM
-
+    import pst_rl.peers.loading as loading
     from pst_rl.coherence.language_model import LanguageModelPredictor
 
     rows = [{"question": f"Is {i} even?", "claim": "Yes."} for i in range(4)]
     (tmp_path / "claims.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    slow(AutoModelForCausalLM, "from_pretrained", f"loading {re.escape(tiny['llama'])}: ")
+    slow(loading, "load_model", f"loading {re.escape(tiny['llama'])}: ")
     slow(LanguageModelPredictor, "read", rf"seed 0, {method}: 0/\d+ \w+, .*so far")
     flags = ["--method", method, "--batch-size", "2", "--output-dir", "labels"]
     assert run("label", "claims.jsonl", "--model", tiny["llama"], *flags) == 0
@@ -122,7 +121,8 @@ def test_train(run, slow, tiny, tmp_path):
     slow(PeerTrainer, "compute_loss", r"training: 0/1 steps, .*; loss and backward: ")
     slow(PeerTrainer, "_save", r".*saving: llama 0/2 peers", ".*saving: qwen2 1/2 peers", "saving, saving: llama 0/2")
     flags = """--max-steps 1 --per-device-train-batch-size 8 --steps-per-generation 1 --num-generations 4
-        --train-questions 8 --test-questions 2 --pooled-questions 0 --max-completion-length 8 --dataset tiny""".split()
+        --train-questions 8 --test-questions 2 --pooled-questions 0 --max-completion-length 8 --dataset tiny
+        --on-nothing-read warn""".split()
     assert run("train", "--peers", tiny["llama"], tiny["qwen2"], *flags, "--output-dir", "run") == 0
 
 
