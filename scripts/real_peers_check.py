@@ -8,6 +8,7 @@ All weights of the GGUF model are trained, adapters of the others. Needs the `gg
 """
 
 import argparse
+import copy
 import gc
 import json
 import subprocess
@@ -35,7 +36,7 @@ def letters(response):
 def make_adapter(base: Path, folder: Path) -> Path:
     """A LoRA folder that differs from its base model."""
     torch.manual_seed(0)
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16), LORA)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16), copy.deepcopy(LORA))
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=1e-3)

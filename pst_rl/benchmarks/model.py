@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, BitsAndBytesConfig, GenerationConfig
+from transformers import BitsAndBytesConfig, GenerationConfig
 
 from pst_rl.answers.tags import TAG
 from pst_rl.files import files_digest, json_digest
@@ -20,7 +20,7 @@ from pst_rl.peers.loading import load_model
 from pst_rl.peers.positions import reading_window
 from pst_rl.peers.prompts import BASE_TEMPLATE, NEXT_QUESTION, Prompt, cut_at_stop, foreign_prompt, show_peers
 from pst_rl.peers.reader import PromptReader, end_ids, load_tokenizer
-from pst_rl.peers.sources import adapter_config, adapter_folder, gguf_path, is_gguf
+from pst_rl.peers.sources import adapter_config, adapter_folder, gguf_path, hub_commit, is_gguf, read_config
 
 # Of a model's own generation settings: what an evaluation always set itself, or what no response depends on.
 _SET_ANYWAY = """
@@ -243,7 +243,8 @@ def model_digest(path: str, revision: str | None = None) -> str:
         return files_digest([gguf_path(path, revision)])
     adapter = adapter_config(path, revision)
     if adapter is None and not Path(path).is_dir():
-        return f"{path}@{AutoConfig.from_pretrained(path, revision=revision)._commit_hash}"
+        read_config(path, revision=revision)  # it is in the cache then
+        return f"{path}@{hub_commit(path, revision)}"
     base = [] if adapter is None else [model_digest(adapter["base_model_name_or_path"], adapter.get("revision"))]
     folder = adapter_folder(path, revision)
     files = (file for pattern in _WEIGHTS for file in folder.glob(pattern) if file.name != ASKED)

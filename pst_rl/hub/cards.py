@@ -97,6 +97,9 @@ def write_peer_card(run: CardRun, name: str, folder: Path) -> None:
     if hub_model(spec) is None:
         card.data.base_model = None
         text = re.sub(r"version of \[.*?\]\(.*?\)", f"version of {describe_base(peer, spec)}", text, count=1)
+    elif (repo := hub_model(spec)) != (path := base_path(spec)):  # a GGUF file in a repository
+        card.data.base_model = repo
+        text = text.replace(f"[{path}](https://huggingface.co/{path})", f"{link(str(repo))} (`{path}`)")
     text = insert_before(text, "## Quick start", summary(run, name))
     text = insert_before(text, "### Framework versions", details(run, name))
     card.text = without_secrets(text, run.args.hub_token)

@@ -17,6 +17,7 @@ from pst_rl.options import OLD_FIELDS, new_spelling
 from pst_rl.options.best_metric import follows_metric
 from pst_rl.options.table import TRAINER, may_change
 from pst_rl.peers.adapters import COMPARED, own_adapter, set_as_list
+from pst_rl.peers.sources import gguf_on_hub, gguf_path, hub_commit
 from pst_rl.stages.pmi import PMIWeights
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def peer_identity(spec: PeerSpec, model: PreTrainedModel) -> dict[str, Any]:
     """Where a peer's model comes from, and what was made of it."""
     known: dict[str, Any] = {"trainable": spec.trainable, "learning_rate": spec.learning_rate}
     source = spec.model if isinstance(spec.model, (str, os.PathLike)) else model.config._name_or_path
-    known |= _where(source, getattr(model.config, "_commit_hash", None) or spec.revision)
+    known |= _where(source, spec.revision)
     config = {key: value for key, value in model.config.to_dict().items() if key not in VOLATILE}
     known["config"] = json_digest(config, 16, sort_keys=True, default=_plain)
     if spec.peft_config is not None:
@@ -124,7 +125,9 @@ def _where(source: str | os.PathLike, revision: str | None) -> dict[str, Any]:
         return {"model": Path(source).resolve().name, "weights": weights_fingerprint(Path(source))}
     if os.path.isfile(source):
         return {"model": Path(source).name, "weights": edges_digest([Path(source)])}
-    return {"model": str(source), "revision": revision}
+    if gguf_on_hub(source) is not None:
+        return {"model": str(source), "weights": edges_digest([gguf_path(source, revision)])}
+    return {"model": str(source), "revision": hub_commit(source, revision) or revision}
 
 
 def weights_fingerprint(folder: Path) -> str:

@@ -87,6 +87,21 @@ def adapter_folder(model: str | os.PathLike, revision: str | None = None) -> Pat
     return Path(snapshot_download(os.fspath(model), revision=revision, allow_patterns=list(ADAPTER_FILES)))
 
 
+def hub_commit(model: str | os.PathLike, revision: str | None = None) -> str | None:
+    """The commit of a Hub model, or adapter, that is in the cache; `None` for what is not on the Hub.
+
+    The configurations of transformers no longer carry it.
+    """
+    name = os.fspath(model)
+    if os.path.exists(name) or not HUB_ID.fullmatch(name):
+        return None
+    for file in ("config.json", "adapter_config.json"):
+        found = try_to_load_from_cache(name, file, revision=revision)
+        if isinstance(found, str):
+            return Path(found).parent.name
+    return None
+
+
 # ---- GGUF files ----
 
 

@@ -202,6 +202,15 @@ def test_settings_that_cannot_be_are_refused(fields, message):
         RunShape(**fields)
 
 
+def test_an_adapters_folder_counts_with_its_own_rank_and_layers_whatever_was_asked_for(tmp_path):
+    model = with_lora(load("llama"), targets=["q_proj", "down_proj"])
+    model.save_pretrained(tmp_path)
+    held = nbytes(p for p in model.parameters() if p.requires_grad)
+    for run in (FULL, LORA, replace(FULL, quantization="nf4")):
+        found = estimate([ModelShape.of(tmp_path)], run).peers[0]
+        assert found.adapters == held == found.gradients
+
+
 def test_quantized_weights_without_an_adapter_are_refused():
     with pytest.raises(ValueError, match="add --use-peft"):
         one("llama", RunShape(quantization="nf4"))
