@@ -36,7 +36,7 @@ class Label:
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
     """Hub id (owner/name, owner/name:config), or a .jsonl, .json, .csv or .parquet file."""
     model: str
-    """Hub id or folder of a causal language model, or of a LoRA adapter."""
+    """Hub id, folder or GGUF file of a causal language model, or a LoRA adapter."""
     method: Literal["icm", "icm_released_code", "gibbs", "bootstrap", "debate", "folds", "zero_shot"] = "icm"
     """How labels are searched; docs/coherence.md describes each. `zero_shot` reads each claim alone."""
     method_options: str = "{}"
