@@ -120,9 +120,9 @@ class JointCheckpoints(PeersTrainer):
             return
         if not (folder / "optimizer.pt").is_file():
             raise ValueError(
-                f"{folder} was saved with save_only_model=True: it has no optimizer, learning-rate schedule or random "
-                "states, so training would begin anew from its weights. Resume from another checkpoint, or set "
-                "resume_anyway=True (on the command line: --resume-anyway) to do that."
+                f"{folder} holds weights only:\n  it was saved with save_only_model=True, without the optimizer, the "
+                "learning-rate schedule and the random states\nTraining would begin anew from them. Resume from "
+                "another checkpoint, or set resume_anyway=True (on the command line: --resume-anyway) to do that."
             )
         if not (folder / IDENTITY).is_file():
             return

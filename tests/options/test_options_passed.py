@@ -440,6 +440,15 @@ def test_full_determinism_and_debug(lab, monkeypatch):
     called.debug.assert_called_once_with(made.model)
 
 
+def test_eight_bit_optimizers_leave_embeddings_whole(lab):
+    from bitsandbytes.optim import GlobalOptimManager
+
+    made = lab.make(optim="adamw_8bit")
+    assert optimizer(made) == "AdamW"
+    kept = [module for module, _, how in GlobalOptimManager.get_instance().module_weight_config_triple if how]
+    assert kept[-1] is engine(made).model.get_input_embeddings()
+
+
 def test_torch_empty_cache_steps(lab, monkeypatch):
     emptied = MagicMock()
     monkeypatch.setattr("transformers.trainer.clear_device_cache", emptied)

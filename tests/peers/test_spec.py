@@ -168,3 +168,30 @@ def test_the_given_spec_is_not_changed(tiny):
 )
 def test_loading_options_are_only_those_asked_for(fields, kwargs):
     assert PeerSpec("x", **fields).init_kwargs() == kwargs | {"use_safetensors": True}
+
+
+def test_defaults_of_loading_reach_every_peer_that_has_none_of_its_own(tiny):
+    own = PeerSpec(tiny["qwen2"], dtype="float16", model_init_kwargs={"use_kernels": False})
+    defaults = {"dtype": "bfloat16", "attn_implementation": "eager", "use_kernels": True}
+    found = resolve_peers({"a": tiny["llama"], "b": own}, model_init_kwargs=defaults)
+    shared = {"attn_implementation": "eager", "use_safetensors": True}
+    assert found["a"].init_kwargs() == shared | {"dtype": "bfloat16", "use_kernels": True}
+    assert found["b"].init_kwargs() == shared | {"dtype": "float16", "use_kernels": False}
+
+
+@pytest.mark.parametrize("name", ["trust_remote_code", "quantization_config"])
+def test_defaults_of_loading_that_have_a_place_of_their_own_are_refused(tiny, name):
+    with pytest.raises(ValueError, match=f"model_init_kwargs cannot have {name}: use "):
+        resolve_peers([tiny["llama"]], model_init_kwargs={name: True})
+
+
+def test_a_revision_of_a_folder_is_refused(tiny):
+    with pytest.raises(ValueError, match=r"has no revision 'v2': revisions are those of Hub repositories"):
+        resolve_peers([PeerSpec(tiny["llama"], revision="v2")])
+
+
+def test_what_would_load_a_model_is_refused_for_one_that_is_loaded(tiny):
+    model = AutoModelForCausalLM.from_pretrained(tiny["llama"])
+    with pytest.raises(ValueError, match="is loaded already, so its dtype, attn_implementation would do nothing"):
+        resolve_peers({"a": PeerSpec(model, dtype="bfloat16", attn_implementation="eager")})
+    assert resolve_peers({"a": model}, model_init_kwargs={"dtype": "bfloat16"})["a"].model_init_kwargs == {}
