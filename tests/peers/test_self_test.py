@@ -119,7 +119,7 @@ def test_levers_step_aside_for_one_peer_and_it_trains(built, tiny, caplog):
     assert set(odd.self_test.aside) == {"shared_prefill", "shared_prompts"} and not llama.self_test.aside
     assert (odd.args.shared_prefill, llama.args.shared_prefill) == (False, True)
     assert (odd.args.shared_prompts, llama.args.shared_prompts) == (False, True)
-    assert (odd.keeps_caches, llama.keeps_caches) == (False, True)
+    assert (odd.can_keep_caches, llama.can_keep_caches) == (False, True)
     for lever in ("shared_prefill", "shared_prompts", "from_cache"):
         assert caplog.text.count(f"Peer 'odd': {lever} steps aside") == 1
     assert "Peer 'llama'" not in caplog.text and error_of(odd) < 1e-5
