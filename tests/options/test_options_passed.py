@@ -15,7 +15,7 @@ from accelerate.utils import DistributedType
 from datasets import Dataset
 from pages import ROOT
 from peft import LoraConfig
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, TrainerCallback
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PrinterCallback, TrainerCallback
 from transformers.trainer_callback import ExportableState
 from transformers.utils import logging as hf_logging
 from trl import get_peft_config, get_quantization_config
@@ -258,7 +258,7 @@ BUILT = {
     "dataloader_in_order": ({"dataloader_in_order": False}, lambda t: loader(t).in_order, False),
     "disable_tqdm": (
         {"disable_tqdm": False},
-        lambda t: "PrinterCallback" in {type(c).__name__ for c in t.callback_handler.callbacks},
+        lambda t: any(isinstance(c, PrinterCallback) for c in t.callback_handler.callbacks),
         False,
     ),
     **{name: ({name: value}, sampling(name), value) for name, value in VALUES.items()},

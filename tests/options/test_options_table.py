@@ -12,6 +12,7 @@ from pst_rl.cli.parse import parse
 from pst_rl.cli.presets import PRESETS, TINY_STYLE
 from pst_rl.cli.train import Train
 from pst_rl.options.page import options_page
+from pst_rl.options.refusals import check_options
 from pst_rl.options.table import MODEL, OWN_MAY_CHANGE, TRAINER, may_change
 
 
@@ -88,10 +89,16 @@ def test_values_that_cannot_work_are_refused(config, settings, message):
 
 
 @pytest.mark.parametrize("name", sorted(name for name, option in MODEL.items() if option.fate == "refused"))
-def test_what_the_model_options_refuse_is_refused_on_the_command_line(name):
-    flag = f"--{name.replace('_', '-')}"
+def test_what_the_table_refuses_of_the_models_options_is_refused(name):
     with pytest.raises(ValueError, match=re.escape(f"{name}='other' is refused: {MODEL[name].note}")):
-        parse(Train, PRESETS, TINY_STYLE, [flag, "other"])
+        check_options(ModelConfig(**{name: "other"}), MODEL)
+
+
+def test_the_command_line_refuses_them():
+    with pytest.raises(ValueError, match="lora_task_type='SEQ_CLS' is refused: peers are causal language models"):
+        parse(Train, PRESETS, TINY_STYLE, ["--lora-task-type", "SEQ_CLS"])
+    with pytest.raises(ValueError, match="--peers"):
+        parse(Train, PRESETS, TINY_STYLE, ["--model-name-or-path", "org/a"])
 
 
 def test_the_page_of_options_is_the_table():
