@@ -37,6 +37,12 @@ def folder(tmp_path_factory):
     return run, make
 
 
+@pytest.fixture
+def one(trainer, tiny):
+    """A trainer of one peer."""
+    return lambda **options: trainer({"llama": tiny["llama"]}, **options)
+
+
 def wanted(run):
     return str(run / "checkpoint-1")
 
@@ -146,25 +152,25 @@ def test_a_data_seed_that_nothing_read_is_none():
     assert compared(renewed(then), now)[0] == ["seeds.data_seed: nothing in the checkpoint, 7 now"]
 
 
-def test_a_checkpoint_of_weights_only_is_refused_unless_told_to_begin_anew(trainer, caplog):
-    made = trainer(max_steps=1, save_only_model=True, **SMALL | SAVED)
+def test_a_checkpoint_of_weights_only_is_refused_unless_told_to_begin_anew(one, caplog):
+    made = one(max_steps=1, save_only_model=True, **SMALL | SAVED)
     assert "save_only_model=True: checkpoints will hold weights only" in caplog.text
     made.train()
     checkpoint = str(Path(made.args.output_dir) / "checkpoint-1")
     with pytest.raises(
         ValueError, match="holds weights only:\n  it was saved with save_only_model=True, without the optim"
     ):
-        trainer(max_steps=2, **SMALL).train(resume_from_checkpoint=checkpoint)
-    told = trainer(max_steps=2, resume_anyway=True, **SMALL)
+        one(max_steps=2, **SMALL).train(resume_from_checkpoint=checkpoint)
+    told = one(max_steps=2, resume_anyway=True, **SMALL)
     told.train(resume_from_checkpoint=checkpoint)
     assert told.state.global_step == 2
 
 
 @pytest.mark.parametrize("options", [{"neftune_noise_alpha": 5.0}, {"data_seed": 7}], ids=lambda o: next(iter(o)))
-def test_resumed_runs_end_bit_equal_with_it(trainer, options):
-    whole = trainer(max_steps=3, **SMALL | SAVED | options)
+def test_resumed_runs_end_bit_equal_with_it(one, options):
+    whole = one(max_steps=3, **SMALL | SAVED | options)
     whole.train()
-    resumed = trainer(max_steps=3, **SMALL | options)
+    resumed = one(max_steps=3, **SMALL | options)
     resumed.train(resume_from_checkpoint=str(Path(whole.args.output_dir) / "checkpoint-1"))
     for name, peer in whole.peers.items():
         assert same(weights(peer.model), weights(resumed.peers[name].model))
@@ -177,8 +183,8 @@ class Spares(TrainerCallback):
         state.best_model_checkpoint = f"{args.output_dir}/checkpoint-1"
 
 
-def test_the_newest_checkpoint_stays_though_another_is_spared(trainer):
-    made = trainer(max_steps=2, save_total_limit=1, **SMALL | SAVED)
+def test_the_newest_checkpoint_stays_though_another_is_spared(one):
+    made = one(max_steps=2, save_total_limit=1, **SMALL | SAVED)
     made.add_callback(Spares())
     made.train()
     there = {path.name for path in Path(made.args.output_dir).glob("checkpoint-*")}

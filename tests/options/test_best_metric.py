@@ -22,6 +22,12 @@ BEST = EVERY | {"save_strategy": "steps", "save_steps": 1, "load_best_model_at_e
 
 
 @pytest.fixture
+def one(trainer, tiny, questions):
+    """A trainer of one peer, with questions to evaluate on."""
+    return lambda **options: trainer({"llama": tiny["llama"]}, eval_data=questions(4, "test"), **options)
+
+
+@pytest.fixture
 def scripted(monkeypatch):
     """Evaluations in turn find these values of `vote/accuracy`."""
 
@@ -53,31 +59,29 @@ def test_the_best_peers_are_loaded_at_the_end(trainer, questions, scripted, bett
         assert not all(torch.equal(there[key], value) for key, value in first.items() if key in there)
 
 
-def test_a_best_step_that_was_not_saved_is_warned_of(trainer, questions, scripted, caplog):
+def test_a_best_step_that_was_not_saved_is_warned_of(one, scripted, caplog):
     scripted(0.9, 0.2, 0.3, 0.4)
     options = SMALL | BEST | {"save_steps": 2}
-    trainer(eval_data=questions(4, "test"), max_steps=4, **options).train()
+    one(max_steps=4, **options).train()
     assert "best vote/accuracy was at step 1, where nothing was saved" in caplog.text
 
 
 @pytest.mark.parametrize("schedule", ["reduce_lr_on_plateau", "greedy"])
-def test_a_schedule_that_follows_the_metric_keeps_its_rate_while_the_accuracy_rises(
-    trainer, questions, scripted, schedule
-):
+def test_a_schedule_that_follows_the_metric_keeps_its_rate_while_the_accuracy_rises(one, scripted, schedule):
     scripted(0.1, 0.2, 0.3, 0.4)
     kwargs = {"patience": 0, "factor": 0.5} | ({"warmup": 0} if schedule == "greedy" else {})
     options = SMALL | EVERY | {"lr_scheduler_type": schedule, "lr_scheduler_kwargs": kwargs}
-    made = trainer(eval_data=questions(4, "test"), max_steps=4, **options)
+    made = one(max_steps=4, **options)
     made.train()
     rates = [row["learning_rate"] for row in made.state.log_history if "loss" in row]
     assert len(rates) == 4 and min(rates) >= 1e-3
 
 
-def test_a_schedule_that_follows_the_metric_lowers_its_rate_when_the_accuracy_falls(trainer, questions, scripted):
+def test_a_schedule_that_follows_the_metric_lowers_its_rate_when_the_accuracy_falls(one, scripted):
     scripted(0.4, 0.3, 0.2, 0.1)
     kwargs = {"patience": 0, "factor": 0.5}
     options = SMALL | EVERY | {"lr_scheduler_type": "reduce_lr_on_plateau", "lr_scheduler_kwargs": kwargs}
-    made = trainer(eval_data=questions(4, "test"), max_steps=4, **options)
+    made = one(max_steps=4, **options)
     made.train()
     assert [row["learning_rate"] for row in made.state.log_history if "loss" in row] == [1e-3, 1e-3, 5e-4, 2.5e-4]
 
@@ -114,9 +118,7 @@ def test_of_several_sets_one_must_be_named(trainer, questions, metric):
     assert trainer(eval_data=sets, metric_for_best_model="eval_a_vote/accuracy", **BEST).args.load_best_model_at_end
 
 
-@pytest.mark.parametrize("labels", [True, False])
-@pytest.mark.parametrize("samples", [0, 2])
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(("labels", "samples", "count"), [(True, 0, 2), (True, 2, 1), (False, 2, 2), (False, 0, 1)])
 def test_the_metrics_named_before_training_are_those_that_are_measured(
     trainer, questions, tiny, labels, samples, count
 ):
