@@ -156,7 +156,7 @@ class TimedPST(PSTTrainer):
         answer = hashlib.sha256(text.encode()).digest()[0] % 3
         return Answer(str(answer), str(answer), len(text) * 3 // 4)
 
-    def timed(self, phase: str):
+    def timed(self, phase: str, responses: int | None = None):
         # The update is more than loss and backward, which are charged where they happen.
         return self.watch.phase("overhead" if phase == UPDATE else phase)
 

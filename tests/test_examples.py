@@ -75,7 +75,7 @@ def test_interrupted_run_says_how_to_resume_and_resumes(tmp_path):
     ("flags", "message"),
     [
         (["--dataset", "nofile.jsonl"], "There is no file nofile.jsonl"),
-        (["--peers", "./nope"], "does not exist"),
+        (["--peers", "./nope", "--dataset", "tiny"], "does not exist"),
         (["--resume-from-checkpoint", "last"], "no checkpoint"),
     ],
 )

@@ -251,7 +251,8 @@ class JointTrainer(JointCheckpoints, PeerRepositories):
                 saving.at(name)
                 folder = os.path.join(output_dir or self.args.output_dir, name)
                 save_peer(peer, folder, exact=self._unfinished)
-                write_asked(asked_by(peer), folder)
+                if self.args.should_save:
+                    write_asked(asked_by(peer), folder)
                 self.write_card(name, folder)
                 saving.advance()
 

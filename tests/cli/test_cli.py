@@ -27,6 +27,8 @@ LINES = {
     "report": (["none"], cli.Report),
     "peers": (["./none"], cli.Peers),
     "push": (["none"], cli.Push),
+    "sweep": (["none.yaml"], cli.Sweep),
+    "merge": (["--peers", "./none"], cli.Merge),
     "completion": (["bash"], cli.Completion),
 }
 

@@ -193,8 +193,8 @@ def test_options_say_otherwise_and_another_way_of_asking_is_not_compared(run, hy
     monkeypatch.setattr("pst_rl.benchmarks.ask.ask", None)  # refused before anything is asked
     compare = ["--compare", str(run.folder)]
     assert run("eval", "--peers", hybrid, *flags, *compare, folder="c") == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "hybrid's prompts was" in error and "--compare-anyway" in error
+    error = capsys.readouterr().err.splitlines()[-1]  # behind the lines about loading
+    assert error.startswith("error: ") and "hybrid's prompts was" in error and "--compare-anyway" in error
     monkeypatch.undo()
     assert run("eval", "--peers", hybrid, *flags, *compare, "--compare-anyway", folder="c") == 0
     assert "Compared although: hybrid's prompts was" in capsys.readouterr().out

@@ -125,9 +125,7 @@ def test_a_users_turn_stands_between_two_answers_in_the_familys_own_form(trainer
     spec = PeerSpec(model=random_model(peer, tokenizer), processing_class=tokenizer)
     engine = trainer({peer: spec}, per_device_train_batch_size=4).engines[0]
     assert engine._tokenizer.decode(engine.user_turn_ids("hm")) == between
-    rendered = tokenizer.apply_chat_template(
-        [*chat("2+3?"), {"role": "assistant", "content": "5"}, *chat("hm")], add_generation_prompt=True, tokenize=False
-    )
+    rendered = engine.render([*chat("2+3?"), {"role": "assistant", "content": "5"}, *chat("hm")])
     first = engine.prompt_ids(chat("2+3?")) + engine.text_ids("5") + [engine.end_of_turn]
     assert engine._tokenizer.decode(first + engine.user_turn_ids("hm")) == rendered
     assert FAMILIES[peer][2] == engine._tokenizer.decode([engine.end_of_turn])

@@ -228,12 +228,15 @@ HEARD = ["\nR: are you sure?\nA:", "\nR: no.\nA:"]
 ADVANTAGES = [0.75, -0.5]
 
 
+SETTINGS = {"per_device_train_batch_size": 4, "num_generations": 2, "recentre_weighted": False}
+
+
 @pytest.fixture
 def discussed(trainer, tiny):
     """`discussed(**config)`: a peer and its update: rows 0 and 1 hear a remark and answer again."""
 
     def build(**config):
-        joint = trainer({"one": tiny["llama"]}, **{"per_device_train_batch_size": 4, "num_generations": 2} | config)
+        joint = trainer({"one": tiny["llama"]}, **SETTINGS | config)
         engine = joint.engines[0]
         first = scripted(engine, [chat("What is 28+47?")] * 2 + [chat("What is 2+3?")] * 2, TEXTS)
         rows = [Conversation.start(first, i) for i in range(4)]

@@ -172,7 +172,8 @@ def gradient_by_hand(engine, rows):
 
 
 def a_real_update(trainer, tiny, peer, objective):
-    joint = trainer({"one": tiny[peer]}, objective=objective, per_device_train_batch_size=4)
+    plain = {"recentre_weighted": False} if objective == "grpo" else {}  # tests/peers/test_recentring.py has the other
+    joint = trainer({"one": tiny[peer]}, objective=objective, per_device_train_batch_size=4, **plain)
     engine = joint.engines[0]
     rollout = scripted(engine, [chat(q) for q in QUESTIONS for _ in range(2)], TEXTS)
     return engine, rollout, an_update(engine, rollout, objective=objective)
