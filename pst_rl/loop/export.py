@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pst_rl.files import write_atomically
+from pst_rl.peers.adapters import is_peft
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -39,7 +40,7 @@ def save_peer(peer: PeerTrainer, folder: str, exact: bool) -> None:
 
 def export_dtype(peer: PeerTrainer) -> torch.dtype | None:
     """The 16-bit dtype that a peer's float32 weights are rounded to; `None` where they stay as they are."""
-    if peer.stored_dtype not in ("bfloat16", "float16") or peer.model.dtype != torch.float32:
+    if is_peft(peer.model) or peer.stored_dtype not in ("bfloat16", "float16") or peer.model.dtype != torch.float32:
         return None
     return getattr(torch, peer.stored_dtype)
 

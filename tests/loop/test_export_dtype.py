@@ -100,3 +100,19 @@ def test_buffers_and_what_transformers_keeps_in_float32_are_not_rounded():
     half = {name for name, tensor in state.items() if tensor.dtype == torch.bfloat16}
     assert half == {"body.weight", "body.bias", "head.weight", "head.bias"}
     assert state["body.weight"] is state["head.weight"]
+
+
+def test_an_adapter_on_a_base_in_16_bits_is_saved_as_it_is(trainer, half, tmp_path):
+    from peft import LoraConfig, PeftModel
+
+    lora = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
+    options = {"output_dir": str(tmp_path / "run"), "max_steps": 1}
+    run = trainer({"a": half}, reward_providers=[letters], peft=lora, **options, **SHORT)
+    run.train()
+    run.save_model()
+    folder = tmp_path / "run" / "a"
+    tensors = load_file(folder / "adapter_model.safetensors")
+    assert {t.dtype for t in tensors.values()} == {torch.float32} and not (folder / "config.json").exists()
+    again = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(half, dtype="float32"), folder)
+    own = {name: p for name, p in run.peers["a"].model.named_parameters() if "lora_" in name}
+    assert all(torch.equal(own[name], p) for name, p in again.named_parameters() if "lora_" in name)
