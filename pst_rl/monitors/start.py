@@ -163,8 +163,8 @@ class StartMonitor:
         without, dead = (sum(values) / len(values) for values in (self._abstained, self._dead))
         self.lines = [
             *verdict(shares, self.limit),
-            f"{without:.0%} of the responses had no target to be compared with; {dead:.0%} of the groups (one peer's "
-            "responses to one question) have equal rewards and teach nothing",
+            f"{without:.0%} of the responses had no target to be compared with",
+            f"{dead:.0%} of the groups (one peer's responses to one question) have equal rewards and teach nothing",
         ]
         self._responses.clear()
         if self.speaks:

@@ -98,6 +98,15 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
     assert len(names["logs"]) == 1
 
 
+def test_the_notebook_on_published_models_is_stored_with_its_outputs():
+    """It needs models of the Hub, so here it is only read: its cells compile, and each that prints has its output."""
+    notebook = json.loads((ROOT / "examples" / "small_models.ipynb").read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    for cell in cells:
+        compile("".join(cell["source"]), "cell", "exec")
+        assert cell["execution_count"] and (cell["outputs"] or "trainer = PSTTrainer" in "".join(cell["source"]))
+
+
 # ---- commands ----
 
 
