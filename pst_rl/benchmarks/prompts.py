@@ -46,17 +46,22 @@ class PromptFile:
 
 
 def load_prompt(name: str, needs: tuple[str, ...] = ("question",)) -> PromptFile:
-    """A prompt of the package by its name, or a text file.
+    """A prompt of the package by its name, a text file, or a text with placeholders itself.
 
     Raises:
         FileNotFoundError: There is neither.
         ValueError: The text lacks one of the placeholders it `needs`.
     """
+    if any(f"{{{placeholder}}}" in name for placeholder in needs):
+        return _whole(PromptFile(f"text {digest(name, 8)}", name), needs)
     path = FOLDER / f"{name}.txt" if (FOLDER / f"{name}.txt").is_file() else Path(name)
     if not path.is_file():
         known = ", ".join(sorted(file.name.removesuffix(".txt") for file in FOLDER.glob("*.txt")))
         raise FileNotFoundError(f"There is no prompt {name!r}: choose one of {known}, or give a text file.")
-    prompt = PromptFile(name, path.read_text(encoding="utf-8"))
+    return _whole(PromptFile(name, path.read_text(encoding="utf-8")), needs)
+
+
+def _whole(prompt: PromptFile, needs: tuple[str, ...]) -> PromptFile:
     if missing := [placeholder for placeholder in needs if f"{{{placeholder}}}" not in prompt.text]:
-        raise ValueError(f"The prompt {name!r} must contain {{{missing[0]}}}.")
+        raise ValueError(f"The prompt {prompt.name!r} must contain {{{missing[0]}}}.")
     return prompt

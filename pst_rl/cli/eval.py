@@ -44,12 +44,13 @@ class Questions:
     answer_column: str | None = None
     """Column with the gold answer, if it cannot be guessed."""
     prompt: str | None = None
-    """Name of a prompt of the package, or a text file, instead of the benchmark's."""
+    """Name of a prompt of the package, a text file, or a text with {question}; by default as in a trained peer's run,
+    else the benchmark's."""
     style: Literal["auto", "boxed", "hash", "phrase", "number", "choice"] | None = None
-    """Where an answer stands in a response, instead of the benchmark's styles."""
+    """Where an answer stands in a response; by default as in a trained peer's run, else the benchmark's styles."""
 
     max_new_tokens: int | None = None
-    """Room for a response; by default the benchmark's."""
+    """Room for a response; by default as in a trained peer's run, else the benchmark's."""
     temperature: float = 1.0
     """Of the samples."""
     top_p: float = 1.0
@@ -97,6 +98,34 @@ class Questions:
         check_template_words(self.chat_template_kwargs)
         if self.template_date is not None:
             check_date(self.template_date)
+
+    def ask_as_in_run(self, peers: Mapping[str, str]) -> None:
+        """Takes the prompt, the style of answers and the room of the run that all peers come from, and says so.
+
+        What an option says otherwise stays, and what is the benchmark's own anyway is not spoken of.
+        """
+        from pst_rl.benchmarks.items import NEEDS, find_benchmark
+        from pst_rl.benchmarks.prompts import load_prompt
+        from pst_rl.peers.asked import alike, read_asked
+
+        benchmark, records = find_benchmark(self.benchmark), [read_asked(path) for path in peers.values()]
+        usual: dict[str, Any] = {
+            "prompt": load_prompt(benchmark.prompt, NEEDS[benchmark.form]).text,
+            "style": [scoring.style for scoring in benchmark.scorings.values()],
+            "max_new_tokens": benchmark.max_new_tokens,
+        }
+        recorded = {"prompt": "prompt_template", "style": "answer_style", "max_new_tokens": "max_completion_length"}
+        said = []
+        for option, name in recorded.items():
+            value = alike(records, name)
+            if getattr(self, option) is not None or value in (None, "auto", usual[option], *usual["style"]):
+                continue
+            if option == "prompt" and any(f"{{{placeholder}}}" not in value for placeholder in NEEDS[benchmark.form]):
+                continue  # the benchmark shows more than a question
+            setattr(self, option, value)
+            said.append(f"--{option.replace('_', '-')} {value!r}")
+        if said:
+            print(f"Asked as in the run of these peers: {', '.join(said)}.")
 
     def load_questions(self) -> tuple[Benchmark, list[Item], dict[str, Any]]:
         """The benchmark, its items, and what a result is known by."""
@@ -213,8 +242,9 @@ class Eval(Questions):
 
         quiet()
         self.check()
-        benchmark, items, known = self.load_questions()
         peers = find_peers(self.peers)
+        self.ask_as_in_run(peers)
+        benchmark, items, known = self.load_questions()
         earlier = read_results_file(self.compare, "evaluation") if self.compare else None
         together = self.collaborative and len(peers) > 1
         known |= {"settings": self._settings(benchmark, together)}

@@ -74,8 +74,9 @@ class GVGap(Questions):
         self.check()
         threshold = self._threshold()
         prompt = load_prompt(self.judge_prompt, ("question", "response"))
-        benchmark, items, known = self.load_questions()
         peers = find_peers(self.peers)
+        self.ask_as_in_run(peers)
+        benchmark, items, known = self.load_questions()
         judges = find_peers(self.judge_peers) if self.judge_peers else peers
         self._check_judges(peers, judges)
         earlier = read_results_file(self.compare, "gap") if self.compare else None
@@ -91,7 +92,6 @@ class GVGap(Questions):
             print(f"{scored:,} responses to score by each verifier: {', '.join(self.verifiers)}")
             return
         trained = {name: load_verifier(name) for name in self.verifiers if name not in JUDGED}
-
         folder = Path(self.output_dir)
         take_folder(folder, "gap")
         cache = Cache(Path(self.cache) if self.cache else folder / "cache.jsonl")

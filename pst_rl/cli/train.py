@@ -109,6 +109,7 @@ def run_training(arguments: Arguments, command: list[str]) -> int:
         peft_config=get_peft_config(model),
         quantization_config=get_quantization_config(model),
     )
+    trainer.prompt_template = script.prompt_template
     wanted = args.resume_from_checkpoint
     checkpoint = trainer.checkpoint_to_resume(wanted) if wanted else None
     if args.should_save and checkpoint is None:

@@ -123,6 +123,7 @@ class JointTrainer(JointCheckpoints, PeerRepositories):
         self.specs = specs
         self.results: RunResults | None = None  # set it once they are measured: the model cards show them
         self.dataset_name = None  # for the model cards; else the name in `results`
+        self.prompt_template: str | None = None  # around each question, for the record of what was asked
         heed_sigterm, args.enable_jit_checkpoint = args.enable_jit_checkpoint, False  # transformers' own is not ours
         peer_args = repository_arguments(args, specs)
         self.seconds: dict[str, float] = defaultdict(float)
@@ -252,7 +253,7 @@ class JointTrainer(JointCheckpoints, PeerRepositories):
                 folder = os.path.join(output_dir or self.args.output_dir, name)
                 save_peer(peer, folder, exact=self._unfinished)
                 if self.args.should_save:
-                    write_asked(asked_by(peer), folder)
+                    write_asked(asked_by(peer, self.prompt_template), folder)
                 self.write_card(name, folder)
                 saving.advance()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ class Asked:
         load_in_4bit: Whether the weights were quantized.
         answer_style, answer_metric, parse_truncated: How a response was read, and compared with gold.
         max_completion_length: Room for a response.
+        prompt_template: Text around each `{question}`, if the run was started by `pst-rl train`.
         sampling: `temperature`, `top_p`, `top_k`, `min_p`, `repetition_penalty` and `generation_kwargs` of samples;
             the last two also of greedy answers.
     """
@@ -49,6 +50,7 @@ class Asked:
     answer_metric: str = "whole"
     parse_truncated: bool = False
     max_completion_length: int | None = None
+    prompt_template: str | None = None
     sampling: dict[str, Any] = field(default_factory=dict)
 
     def with_own(self, given: Mapping[str, Any]) -> Asked:
@@ -70,7 +72,13 @@ class Asked:
         return f"{self.dtype or 'its own dtype'}{autocast}{', 4 bits' if self.load_in_4bit else ''}"
 
 
-def asked_by(engine: PeerTrainer) -> Asked:
+def alike(records: Iterable[Asked | None], name: str) -> Any:
+    """What all records say of this field; `None` where there is no record, or where they differ."""
+    values = [None if record is None else getattr(record, name) for record in records]
+    return values[0] if values and all(value == values[0] for value in values) else None
+
+
+def asked_by(engine: PeerTrainer, prompt_template: str | None = None) -> Asked:
     """How a run asks one of its peers."""
     args, model = engine.args, engine.model
     sampling = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "generation_kwargs")
@@ -86,6 +94,7 @@ def asked_by(engine: PeerTrainer) -> Asked:
         answer_metric=args.answer_metric,
         parse_truncated=args.parse_truncated,
         max_completion_length=args.max_completion_length,
+        prompt_template=prompt_template,
         sampling={name: getattr(args, name) for name in sampling},
     )
 

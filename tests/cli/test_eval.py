@@ -181,6 +181,25 @@ def test_a_peer_is_asked_as_its_run_asked_it(run, hybrid, capsys):
     assert "05 FebQ:" in (shown := capsys.readouterr().out) and "<think>" not in shown
 
 
+def test_prompt_style_and_room_are_those_of_the_run_unless_told_otherwise(run, tiny, tmp_path, capsys):
+    record = {"prompt_template": "Work out: {question}", "answer_style": "number", "max_completion_length": 20}
+    for name, more in {"a": {}, "b": {"max_completion_length": 30}}.items():
+        shutil.copytree(tiny["llama"], tmp_path / name)
+        write_asked(Asked(**record | more), tmp_path / name)
+    assert run("eval", "--peers", str(tmp_path / "a")) == 0
+    said = capsys.readouterr().out
+    assert (
+        "as in the run of these peers: --prompt 'Work out: {question}', --style 'number', --max-new-tokens 20" in said
+    )
+    found = results(run.folder)
+    assert found["settings"]["max_new_tokens"] == 20 and list(found["scorings"]) == ["number"]
+    assert run("eval", "--peers", str(tmp_path / "a"), "--dry-run") == 0
+    assert "Q: Work out: " in capsys.readouterr().out
+    words = ["--peers", str(tmp_path / "a"), str(tmp_path / "b"), "--style", "hash", "--dry-run"]
+    assert run("eval", *words) == 0  # they agree on the prompt alone
+    assert "--prompt 'Work out: {question}'.\n" in capsys.readouterr().out
+
+
 def test_options_say_otherwise_and_another_way_of_asking_is_not_compared(run, hybrid, monkeypatch, capsys):
     assert run("eval", "--peers", hybrid) == 0
     flags = ["--chat-template-kwargs", '{"thinking": true}', "--autocast", "no", "--stop-strings", "####"]
