@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
-from pst_rl.questions.columns import ANSWER_COLUMNS, QUESTION_COLUMNS, pick_column, read_rows
+from pst_rl.questions.columns import ANSWER_COLUMNS, QUESTION_COLUMNS, conversations, pick_column, read_rows
 from pst_rl.questions.golds import Answer, read_gold
 from pst_rl.questions.prompts import check_form, with_plain_prompts
 from pst_rl.questions.sources import FILE_FORMATS, PRESETS, Preset, find_on_hub, is_file, load_file, load_hub
@@ -107,7 +107,8 @@ def load_questions(
         answer_column: by default the preset's, or the first of `ANSWER_COLUMNS` that is there; none is fine.
         limit: keep so many questions, drawn by `seed`, in their order. For `"tiny"`, how many to generate.
         seed: of the draw.
-        prompt_template: the user message; `{question}` in it is replaced, other braces stay.
+        prompt_template: the user message; `{question}` in it is replaced, other braces stay. Of a conversation
+            (messages with roles in the question's column) it is the last message.
 
     Returns:
         A dataset with `prompt` (`[{"role": "user", "content": ...}]`), `question` and, if any gold is known, `answer`:
@@ -128,7 +129,7 @@ def load_questions(
         rows = _tiny_rows(split, limit, seed)
         question_column, answer_column = "question", "answer"
     elif source not in PRESETS and is_file(source):
-        rows = pick_split({"train": load_file(Path(source).expanduser())}, source, split)
+        rows = pick_split({"train": load_file(Path(source).expanduser())}, source, split, question_column)
     else:
         preset, hub_id, config = find_on_hub(source)
         splits = load_hub(hub_id, config)
@@ -137,7 +138,8 @@ def load_questions(
         rows = pick_split(splits, source, split, question_column)
 
     questions, answers = read_rows(rows, source, question_column, answer_column)
-    return _build(source, *_thin_out(source, questions, answers, limit, seed), prompt_template)
+    held = conversations(rows, source, question_column)
+    return _build(source, *_thin_out(source, questions, answers, limit, seed), prompt_template, held)
 
 
 def split_labels(
@@ -230,14 +232,23 @@ def _thin_out(
     return [questions[index] for index in kept], [answers[index] for index in kept]
 
 
-def _build(source: str, questions: list[str], answers: list[Answer | None], prompt_template: str) -> Dataset:
+def _build(
+    source: str,
+    questions: list[str],
+    answers: list[Answer | None],
+    prompt_template: str,
+    held: Mapping[str, list[dict[str, str]]],
+) -> Dataset:
     from datasets import Dataset
 
     if not questions:
         raise ValueError(f"{source} has no questions in the split asked for.")
-    contents = [prompt_template.replace("{question}", question) for question in questions]
+    prompts = []
+    for question in questions:
+        *before, last = held.get(question, [{"role": "user", "content": question}])
+        prompts.append([*before, last | {"content": prompt_template.replace("{question}", last["content"])}])
     columns: dict[str, list[Any]] = {
-        "prompt": [[{"role": "user", "content": content}] for content in contents],
+        "prompt": prompts,
         "question": questions,
     }
     if any(isinstance(answer, list) for answer in answers):

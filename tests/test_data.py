@@ -145,7 +145,7 @@ def test_a_wrong_option_is_named(jsonl, options, message):
         ("rows.parquet", "no parquet", "has no questions that can be read as parquet"),
         ("rows.jsonl", '{"text": "a"}', "no column named question or problem or input or prompt; it has text"),
         ("rows.jsonl", '{"question": "a"}\n{"question": " "}', "Row 1 of .* has no text in 'question'"),
-        ("rows.jsonl", '{"prompt": [{"role": "user", "content": "a"}]}', "Row 0 of .* set question_column"),
+        ("rows.jsonl", '{"prompt": [{"content": "a"}]}', "Row 0 of .* set question_column"),
     ],
 )
 def test_an_unusable_file_gives_one_clear_line(tmp_path, name, content, message):
@@ -269,3 +269,32 @@ def test_a_label_column_asked_for_must_be_there():
 def test_a_question_id_of_the_user_is_not_overwritten():
     with pytest.raises(ValueError, match="rename or remove"):
         split_labels(Dataset.from_dict({"prompt": ["a"], "question_id": [7]}))
+
+
+# Conversations, and a column that is named
+
+
+def test_a_column_that_is_named_is_read_from_a_file_too(tmp_path):
+    rows = [{"text": f"What is {i}+1?", "gold": str(i + 1)} for i in range(40)]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = {"question_column": "text", "answer_column": "gold"}
+    parts = [load_questions(str(tmp_path / "q.jsonl"), split=split, **options) for split in SPLIT_SHARES]
+    assert sorted(q for part in parts for q in part["question"]) == sorted(row["text"] for row in rows)
+
+
+def test_a_conversation_keeps_its_messages_and_the_template_is_around_the_last(tmp_path):
+    turns = [("system", "Be brief."), ("user", "2+2?"), ("assistant", "4"), ("user", "And twice that?")]
+    said = [{"role": role, "content": text} for role, text in turns]
+    other = [{"role": "user", "content": [{"type": "text", "text": "3+3?"}]}]
+    rows = [{"prompt": said, "answer": "8"}, {"prompt": other, "answer": "6"}]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = load_questions(str(tmp_path / "q.jsonl"), prompt_template="Q: {question}")
+    assert found["prompt"][0] == [*said[:-1], {"role": "user", "content": "Q: And twice that?"}]
+    assert found["prompt"][1] == [{"role": "user", "content": "Q: 3+3?"}] and found["answer"][:] == ["8", "6"]
+
+
+def test_a_conversation_in_which_the_user_has_not_the_last_word_is_refused(tmp_path):
+    rows = [{"prompt": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]}]
+    (tmp_path / "q.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    with pytest.raises(ValueError, match="line 1.*ends with the assistant"):
+        load_questions(str(tmp_path / "q.jsonl"))

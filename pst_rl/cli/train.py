@@ -16,6 +16,9 @@ from pst_rl.progress.phases import phase
 
 if TYPE_CHECKING:
     from pst_rl.cli.progress import RichProgress
+    from pst_rl.trainer import PSTTrainer
+
+LOOKED_AT = 64  # prompts that the header's estimate of memory is made from
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ def run_training(arguments: Arguments, command: list[str]) -> int:
         samples=script.pooled_samples,
         pooled_questions=script.pooled_questions,
         notes=arguments.notes,
-        more=_of_the_command(arguments),
+        more=_of_the_command(arguments, trainer),
         config=settings(arguments),
         ending=ending,
     )
@@ -168,11 +171,19 @@ class Ending(AbstractContextManager):
         return True
 
 
-def _of_the_command(arguments: Arguments) -> list[tuple[str, str]]:
+def _of_the_command(arguments: Arguments, trainer: PSTTrainer) -> list[tuple[str, str]]:
     """Lines of the header about what only the command line knows."""
+    from pst_rl.cli.train_dry_run import memory_of
+
     script = arguments.script
     method = f", method {script.method}" if script.method else ""
-    return [("preset", f"{script.preset}{method}"), ("data", f"{script.dataset}, measured on {script.eval_split}")]
+    prompts = trainer.train_dataset["prompt"][:LOOKED_AT]
+    longest = max(len(engine.prompt_ids(prompt)) for engine in trainer.engines for prompt in prompts)
+    return [
+        ("preset", f"{script.preset}{method}"),
+        ("data", f"{script.dataset}, measured on {script.eval_split}"),
+        ("memory", memory_of(arguments, trainer.specs.values(), longest)),
+    ]
 
 
 def settings(arguments: Arguments) -> dict[str, Any]:

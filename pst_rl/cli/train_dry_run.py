@@ -163,6 +163,15 @@ def _longest(args: PSTConfig, seen: Sequence[Prompts]) -> int:
     return longest + (len(seen) - 1) * each
 
 
+def memory_of(arguments: Arguments, specs: Iterable[PeerSpec], prompt_length: int) -> str:
+    """How much memory these peers need, in one line; what cannot be estimated says why."""
+    try:
+        shapes = [ModelShape.of(str(spec.model)) for spec in specs]
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        return f"not estimated: {str(error).strip().splitlines()[0]}"
+    return _memory(arguments, shapes, prompt_length)
+
+
 def _memory(arguments: Arguments, shapes: Sequence[ModelShape], prompt_length: int) -> str:
     try:
         run = RunShape.of(arguments.config, arguments.model, prompt_length)

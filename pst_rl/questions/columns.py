@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pst_rl.questions.choices import CHOICE_COLUMNS, read_choices
 from pst_rl.questions.golds import Answer, checked_text, has_other_forms, read_gold
+from pst_rl.questions.prompts import plain_prompt
 from pst_rl.questions.table import place
 
 if TYPE_CHECKING:
@@ -59,8 +60,42 @@ def question_columns(rows: Rows, source: str, asked: str | None = None) -> list[
     return [INSTRUCTION_COLUMN] * instructed + ([column] if column else [])
 
 
+def conversations(rows: Rows, source: str, asked: str | None = None) -> dict[str, list[dict[str, str]]]:
+    """The messages of questions that are conversations, by the question's text (`read_questions`).
+
+    Raises:
+        ValueError: for one that no user has the last word in.
+    """
+    found: dict[str, list[dict[str, str]]] = {}
+    for name in question_columns(rows, source, asked):
+        for index, value in enumerate(rows[name][:]):
+            if _is_conversation(value):
+                messages = _messages(rows, source, index, value)
+                found[_said(messages)] = messages
+    return found
+
+
+def _is_conversation(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(m, Mapping) and "role" in m for m in value)
+
+
+def _messages(rows: Rows, source: str, index: int, value: Any) -> list[dict[str, str]]:
+    try:
+        messages = plain_prompt(value)
+        if messages[-1]["role"] != "user":
+            raise ValueError(f"a conversation that ends with the {messages[-1]['role']}; the user must come last")
+    except ValueError as error:
+        raise ValueError(f"{place(rows, index, source)} has {error}. Remove or fix the row.") from error
+    return [{"role": m["role"], "content": m["content"].strip()} for m in messages]
+
+
+def _said(messages: list[dict[str, str]]) -> str:
+    """The text that a conversation is known by."""
+    return "\n\n".join(m["content"] for m in messages if m["content"])
+
+
 def read_questions(rows: Rows, source: str, asked: str | None = None) -> list[str]:
-    """The text of each question, without choices.
+    """The text of each question, without choices; of a conversation that of all its messages.
 
     Raises:
         ValueError: if there is no such column, or for a row without a question.
@@ -68,6 +103,7 @@ def read_questions(rows: Rows, source: str, asked: str | None = None) -> list[st
     columns = question_columns(rows, source, asked)
     questions = []
     for index, values in enumerate(zip(*(rows[name][:] for name in columns), strict=True)):
+        values = tuple(_said(_messages(rows, source, index, v)) if _is_conversation(v) else v for v in values)
         given = [value for value in values if value is not None and value != ""]
         texts = [value.strip() for value in given if isinstance(value, str)]
         if len(texts) < len(given) or not any(texts):

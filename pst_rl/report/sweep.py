@@ -12,12 +12,13 @@ from pst_rl.files import write_atomically
 from pst_rl.measure.statistics import Interval, mean_interval
 from pst_rl.report.results import RunResults, gain, read_results
 from pst_rl.report.tables import pipe_table, signed
+from pst_rl.report.text_table import terminal_width, text_table
 
 HEAD = ("setting", "seeds", "gain (95 %)", "minus the first, paired", "greedy vote", "pooled vote")
 
 
 def write_sweep(folder: Path, runs: Sequence[tuple[str, int, Path]]) -> str:
-    """Writes sweep.md, sweep.json and, where there are gains, sweep.png into the folder; returns the table.
+    """Writes sweep.md, sweep.json and, where there are gains, sweep.png into the folder; returns the table to print.
 
     The gain of a run is the mean over its peers, in points of greedy exact match. Intervals are Student's t over
     seeds (`pst_rl.measure.mean_interval`); the difference to the first setting pairs runs of one seed.
@@ -30,14 +31,15 @@ def write_sweep(folder: Path, runs: Sequence[tuple[str, int, Path]]) -> str:
         results.setdefault(setting, {})[seed] = read_results(place)
     rows = [_row(setting, found, next(iter(results.values()))) for setting, found in results.items()]
     known = [row for row in rows if row["gains"]]
-    table = "\n".join(pipe_table(HEAD, [_cells(row) for row in rows], numbers_from=1, even=True))
-    if not known:
-        table += "\n\nNo gold answers: gains are unknown. `pst-rl report` shows each run's agreement and lengths."
+    cells = [_cells(row) for row in rows]
+    note = "" if known else "\n\nNo gold answers: gains are unknown. `pst-rl report` shows each run's agreement."
+    table = "\n".join(pipe_table(HEAD, cells, numbers_from=1, even=True)) + note
     write_atomically(folder / "sweep.md", f"# {folder.name}\n\n{table}\n")
     write_atomically(folder / "sweep.json", json.dumps({"rows": rows}, indent=1) + "\n")
     if known:
         _draw(known, folder / "sweep.png")
-    return f"{table}\n\nTable and picture are in {folder}: sweep.md, sweep.json{', sweep.png' if known else ''}"
+    shown = "\n".join(text_table(HEAD, cells, width=terminal_width())) + note
+    return f"{shown}\n\nTable and picture are in {folder}: sweep.md, sweep.json{', sweep.png' if known else ''}"
 
 
 def _row(setting: str, found: dict[int, RunResults], first: dict[int, RunResults]) -> dict[str, Any]:

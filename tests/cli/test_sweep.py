@@ -63,7 +63,7 @@ def test_finished_runs_are_not_run_again_and_the_table_pairs_seeds(recipe, tmp_p
     assert [row["gain"]["gain"] for row in rows] == pytest.approx([15.0, 18.0])
     assert rows[0]["minus_first"] is None and rows[1]["minus_first"]["gain"] == pytest.approx(3.0)
     assert rows[1]["minus_first"]["high"] - 3.0 == pytest.approx(12.706 * 2**0.5 / 2**0.5, rel=1e-3)
-    assert "| +18.0 (" in capsys.readouterr().out and (tmp_path / "out" / "sweep.png").is_file()
+    assert "+18.0 (" in capsys.readouterr().out and (tmp_path / "out" / "sweep.png").is_file()
 
 
 def test_a_folder_with_other_options_is_refused(recipe, tmp_path):
