@@ -137,6 +137,8 @@ def load_questions(
             question_column, answer_column = question_column or preset.question, answer_column or preset.answer
         rows = pick_split(splits, source, split, question_column)
 
+    if not len(rows):
+        raise ValueError(f"{source} has no questions in the split asked for.")
     questions, answers = read_rows(rows, source, question_column, answer_column)
     held = conversations(rows, source, question_column)
     return _build(source, *_thin_out(source, questions, answers, limit, seed), prompt_template, held)

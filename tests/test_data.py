@@ -298,3 +298,10 @@ def test_a_conversation_in_which_the_user_has_not_the_last_word_is_refused(tmp_p
     (tmp_path / "q.jsonl").write_text(json.dumps(rows[0]) + "\n")
     with pytest.raises(ValueError, match="line 1.*ends with the assistant"):
         load_questions(str(tmp_path / "q.jsonl"))
+
+
+def test_a_part_without_a_question_is_said_to_be_empty(tmp_path):
+    question = next(f"What is {i}+1?" for i in range(99) if hash_split(f"What is {i}+1?") == "train")
+    (tmp_path / "q.csv").write_text(f"question\n{question}\n")
+    with pytest.raises(ValueError, match="has no questions in the split asked for"):
+        load_questions(str(tmp_path / "q.csv"), split="test")

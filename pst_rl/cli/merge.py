@@ -31,6 +31,7 @@ class Merge:
             ValueError: No peers, one that is nowhere, a dtype that there is not, or a folder that is there already.
         """
         from pst_rl.benchmarks.peer_set import find_peers
+        from pst_rl.peers.asked import read_asked, write_asked
         from pst_rl.peers.loading import load_model
         from pst_rl.peers.reader import load_tokenizer
         from pst_rl.progress.phases import phase
@@ -48,5 +49,7 @@ class Merge:
                 plain = model.merge_and_unload(safe_merge=True) if hasattr(model, "merge_and_unload") else model
                 plain.save_pretrained(folders[name])
                 load_tokenizer(place).save_pretrained(folders[name])
+                if asked := read_asked(place):  # it is measured as before
+                    write_asked(asked, folders[name])
                 merging.advance()
                 print(f"{name}: {folders[name]}")

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pst_rl.cli.main import main
+from pst_rl.peers.asked import Asked, read_asked, write_asked
 
 
 @pytest.fixture
@@ -27,6 +28,7 @@ def test_an_adapter_becomes_a_plain_model_that_says_the_same(adapter, tiny, tmp_
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder, before = adapter
+    write_asked(Asked(max_completion_length=20), folder)
     assert main(["merge", "--peers", f"one={folder}", "--output-dir", str(tmp_path / "out")]) == 0
     assert f"one: {tmp_path / 'out' / 'one'}" in capsys.readouterr().out
     after = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "one").eval()
@@ -37,6 +39,7 @@ def test_an_adapter_becomes_a_plain_model_that_says_the_same(adapter, tiny, tmp_
     torch.testing.assert_close(merged, plain, atol=1e-4, rtol=1e-4)
     assert (merged - alone).abs().max() > 0.01
     assert not (tmp_path / "out" / "one" / "adapter_config.json").exists()
+    assert read_asked(tmp_path / "out" / "one").max_completion_length == 20
     assert AutoTokenizer.from_pretrained(tmp_path / "out" / "one").chat_template
 
 
