@@ -5,8 +5,8 @@
 Where things are, and what to touch for what (a name is a file; `...`: more of the same kind):
 
     at the top    trainer (strings the stages together), config (its options), scheme (names to parts), records
-                  (what travels between the stages), data (a data set of questions, labels split off), quiet (lines
-                  of libraries that are dropped)
+                  (what travels between the stages), data (a data set of questions, labels split off), methods
+                  (published ones by name), quiet (lines of libraries that are dropped)
     questions/    how questions and golds are read: csv_rows, json_rows, sources (the Hub), columns, choices, golds;
                   prompts (the forms of data that a trainer takes)
     stages/       one file a stage: rollout (who speaks when, what is shown of earlier ones, prompts too long),
@@ -23,14 +23,15 @@ Where things are, and what to touch for what (a name is a file; `...`: more of t
                   other models wrote), generation and vllm (how it samples), self_test (does it train
                   as it samples? measured on probe_rows), positions, plain_head, peer_trainer (the update, by TRL)
     scoring/      logprobs, cached_logprobs, scorer, juror: how likely texts are under the peers or an outside judge
-    loop/         joint_trainer (optimizer, logs), checkpoints, export (what leaves a run), identity (what must match
-                  on resume), faults, lock ...
+    loop/         whole_run (measure, train, measure, save), joint_trainer (optimizer, logs), checkpoints, export (what
+                  leaves a run), identity (what must match on resume), faults, lock ...
     progress/     phases (what is being done, said from anywhere), show (who shows it: lines or bars), log_lines
-    monitors/     collapse (a sign of your own goes here), probe, reading
+    monitors/     start (can it learn at all?), collapse (a sign of your own goes here), probe, reading
     coherence/    labels for a data set by their coherence: claims, templates, search/ (ICM and others), scores ...
     benchmarks/   what `pst-rl eval` and `gv-gap` do: benchmark (one entry each), model, scores, verifiers ...
     measure/      statistics, and metrics in the form of `evaluate`
-    report/       tables (what a run prints), results, plot, page (the HTML page), compare
+    report/       header (what a run says first), tables (what it prints last), results, plot, sweep, page (the HTML
+                  page), compare
     memory/       estimate (how much a run needs), formulas (weights, optimizer states, caches ...)
     hub/          cards (the model card), push, peer_facts
     cli/          one file a command: train, eval, push, label ...; parse, presets, progress

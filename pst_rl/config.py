@@ -18,6 +18,7 @@ from pst_rl.peers.prompts import BASE_TEMPLATE
 from pst_rl.peers.template_date import TEMPLATE_DATE, check_date
 
 C = TypeVar("C", bound=type)
+OnNothingRead = Literal["stop", "warn"]
 
 
 def answers_old_names(config: C) -> C:
@@ -257,7 +258,7 @@ class PSTConfig(GRPOConfig):
     collapse_probe_steps: int | None = field(
         default=None, metadata={"help": "Steps from one such probe to the next; unset: each generation batch."}
     )
-    on_nothing_read: Literal["stop", "warn"] = field(
+    on_nothing_read: OnNothingRead = field(
         default="stop", metadata={"help": "What to do when no answer of any peer can be read at the start."}
     )
     resume_anyway: bool = field(
@@ -307,7 +308,9 @@ class PSTConfig(GRPOConfig):
         self._check_ours()
 
     def _check_ours(self):
-        check_choices(answer_metric=(self.answer_metric, Metric))
+        check_choices(
+            answer_metric=(self.answer_metric, Metric), on_nothing_read=(self.on_nothing_read, OnNothingRead)
+        )
         if "{answer}" not in self.answer_template:
             raise ValueError(f"answer_template must contain {{answer}}, got {self.answer_template!r}.")
         if "{text}" not in self.peer_template:

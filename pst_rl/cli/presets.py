@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pst_rl.methods import METHODS
+
 if TYPE_CHECKING:
     from pst_rl.config import PSTConfig
 
@@ -64,10 +66,7 @@ DEMO: dict[str, Any] = TINY_BUDGET | {
 
 # Any other peers: nothing that was chosen for particular models. LoRA, and a rate for it; all weights are
 # trained by --no-use-peft with one of about 1e-6.
-OWN: dict[str, Any] = {
-    "output_dir": "runs/own",
-    "test_questions": 200,
-    "pooled_questions": 50,
+_REAL: dict[str, Any] = {
     "prompt_template": "{question}\n\nReason step by step, and put your final answer within \\boxed{}.",
     "use_peft": True,
     "lora_r": 16,
@@ -78,49 +77,31 @@ OWN: dict[str, Any] = {
     "num_generations": 8,
     "max_completion_length": 512,
     "learning_rate": 1e-5,
-    "max_steps": 100,
     "logging_steps": 1,
     "save_steps": 20,
     "save_total_limit": 2,
     "enable_jit_checkpoint": True,
 }
+OWN: dict[str, Any] = _REAL | {
+    "output_dir": "runs/own",
+    "max_steps": 100,
+    "test_questions": 200,
+    "pooled_questions": 50,
+}
 
 # Three published models with 4-bit weights and LoRA on one GPU, trained by our defaults. Not run by us on a GPU yet.
-QLORA: dict[str, Any] = {
+QLORA: dict[str, Any] = _REAL | {
     "output_dir": "runs/qlora",
     "peers": PUBLISHED_MODELS,
     "dataset": "gsm8k",
-    "prompt_template": "{question}\n\nReason step by step, and put your final answer within \\boxed{}.",
     "load_in_4bit": True,
-    "use_peft": True,
-    "lora_r": 16,
     "max_steps": 200,
-    "steps_per_generation": 8,
-    "gradient_accumulation_steps": 8,
-    "per_device_train_batch_size": 8,
-    "per_device_eval_batch_size": 32,
-    "num_generations": 8,
-    "max_completion_length": 512,
-    "learning_rate": 1e-5,
     "quorum": 0.34,
-    "logging_steps": 1,
-    "save_steps": 20,
-    "enable_jit_checkpoint": True,
-    "save_total_limit": 2,
 }
 
 # The published protocol (arXiv 2604.13356): sequential responses, the last peer is the aggregate, weighted
 # cross-entropy on each peer's own response. What the paper does not state keeps our defaults.
-PAPER: dict[str, Any] = QLORA | {
-    "output_dir": "runs/paper",
-    "dataset": "multiarith",
-    "context": "sequential",
-    "peer_context": "responses",
-    "aggregator": "last_peer",
-    "objective": "weighted_sft",
-    "quorum": 0.0,
-    "weighting": "pmi",
-}
+PAPER: dict[str, Any] = QLORA | METHODS["pst"] | {"output_dir": "runs/paper", "dataset": "multiarith"}
 
 PRESETS = {"demo": DEMO, "own": OWN, "qlora": QLORA, "paper": PAPER}
 

@@ -125,11 +125,15 @@ def plan(recipe: dict[str, Any], sets: Sequence[str], seeds: Iterable[int], fold
     """All runs of a sweep: every combination of values at every seed.
 
     Raises:
-        ValueError: `NAME=VALUE,...` is not of that form, or names an option twice.
+        ValueError: `NAME=VALUE,...` is not of that form, or names an option twice, or one that a sweep sets itself.
     """
     axes = [_axis(text) for text in sets]
     if len({name for name, _ in axes}) < len(axes):
         raise ValueError("--set names an option twice: give all its values at once, as in NAME=1,2.")
+    if taken := {"seed", "output_dir"} & {name for name, _ in axes}:
+        raise ValueError(
+            f"--set {taken.pop()} has no effect: name seeds with --seeds, and a folder with --output-dir."
+        )
     runs = []
     for values in itertools.product(*(values for _, values in axes)):
         chosen = {name: value for (name, _), value in zip(axes, values, strict=True)}

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pst_rl.config import PSTConfig
 
@@ -56,8 +56,7 @@ def _peers(trainer: RunFacts) -> Iterator[tuple[str, str]]:
 def describe_peer(trainer: RunFacts, name: str, engine: PeerTrainer) -> str:
     """Size, what of it is trained and how fast, dtype, and how it is asked."""
     parameters = list(engine.model.parameters())
-    # 4-bit weights are packed: transformers and PEFT know how many there are.
-    total = engine.model.num_parameters() if hasattr(engine.model, "num_parameters") else sum(map(_count, parameters))
+    total = engine.model.num_parameters()  # 4-bit weights are packed: transformers and PEFT know how many there are
     trained = sum(p.numel() for p in parameters if p.requires_grad)
     spec = trainer.specs[name]
     rate = trainer.args.learning_rate if spec.learning_rate is None else spec.learning_rate
@@ -71,10 +70,6 @@ def describe_peer(trainer: RunFacts, name: str, engine: PeerTrainer) -> str:
     quantized = "4- or 8-bit weights, " if spec.quantization_config is not None else ""
     asked = "chat template" if engine.format.chat else "no chat template: asked as a base model"
     return f"{_short(total)} parameters, {what}, {quantized}{' and '.join(dtypes)}, {asked}"
-
-
-def _count(parameter: Any) -> int:
-    return parameter.numel()
 
 
 def _short(number: int) -> str:
@@ -121,11 +116,11 @@ def _scheme(trainer: RunFacts) -> Iterator[tuple[str, str]]:
         f"{args.objective}; {labels}",
     )
     together = args.generation_batch_size // args.num_generations
-    steps = args.max_steps if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs"
+    steps = _many(args.max_steps, "step") if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs"
     yield (
         "questions",
         f"{len(trainer.train_dataset):,} to train on; {together} at a time, {args.num_generations} answers of at most "
-        f"{args.max_completion_length} tokens by each peer; {steps}{' steps' * (args.max_steps > 0)}",
+        f"{args.max_completion_length} tokens by each peer; {steps}",
     )
 
 
@@ -144,8 +139,12 @@ def disk(trainer: RunFacts) -> str:
     folder = Path(args.output_dir)
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(there).free
-    text = f"about {_gib(need)} for the models and {kept} checkpoints; {_gib(free)} free"
+    text = f"about {_gib(need)} for the models and {_many(kept, 'checkpoint')}; {_gib(free)} free"
     return text + (": NOT ENOUGH; lower save_total_limit, or use LoRA" if need > free else "")
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _gib(size: float) -> str:

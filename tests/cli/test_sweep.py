@@ -49,7 +49,13 @@ def test_what_is_no_option_with_values_is_refused(tmp_path, text):
 
 def test_an_option_that_is_named_twice_is_refused(tmp_path):
     with pytest.raises(ValueError, match="twice"):
-        plan({}, ["seed=1", "seed=2"], [0], tmp_path)
+        plan({}, ["beta=1", "beta=2"], [0], tmp_path)
+
+
+@pytest.mark.parametrize("option", ["seed=1,2", "output-dir=a,b"])
+def test_what_a_sweep_sets_itself_is_not_set_twice(tmp_path, option):
+    with pytest.raises(ValueError, match="has no effect: name seeds with --seeds"):
+        plan({}, [option], [0], tmp_path)
 
 
 def test_finished_runs_are_not_run_again_and_the_table_pairs_seeds(recipe, tmp_path, monkeypatch, capsys):

@@ -1,0 +1,40 @@
+"""The whole run from Python, as the command line makes it."""
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from pst_rl.monitors.start import NothingRead
+from pst_rl.report.results import read_results
+
+SHORT = {"per_device_train_batch_size": 8, "max_steps": 1, "weighting": "none"}
+
+
+def test_a_run_says_what_it_is_measures_trains_and_saves(trainer, questions, tmp_path, capsys):
+    run = trainer(eval_data=questions(6, "test"), **SHORT)
+    results = run.run("sums", samples=2, pooled_questions=3)
+    said = capsys.readouterr().out
+    order = ["peers  ", "settings  ", "had an answer that was read", "Exact match on 6 held-out questions of sums"]
+    assert [said.index(words) for words in order] == sorted(said.index(words) for words in order)
+    folder = tmp_path / "run"
+    assert read_results(folder).peers.keys() == results.peers.keys() == {"gemma2", "llama"}
+    assert results.pooled_vote.after is not None and (folder / "report.png").is_file()
+    assert AutoModelForCausalLM.from_pretrained(folder / "llama").num_parameters() > 0
+
+
+def test_a_run_without_questions_to_measure_on_is_refused_before_it_begins(trainer):
+    with pytest.raises(ValueError, match="pass eval_dataset"):
+        trainer(**SHORT).run()
+
+
+def test_a_run_in_which_nothing_is_read_stops_before_training_or_goes_on_if_told(trainer, questions):
+    cut = SHORT | {"max_completion_length": 1, "eval_data": questions(4, "test")}
+    run = trainer(**cut)
+    with pytest.raises(NothingRead, match="--max-completion-length"):
+        run.run()
+    assert run.state.global_step == 0
+    assert trainer(**cut, on_nothing_read="warn").run() is not None
+
+
+def test_what_to_do_where_nothing_is_read_is_one_of_two(config):
+    with pytest.raises(ValueError, match="on_nothing_read must be one of stop, warn"):
+        config(on_nothing_read="never")
