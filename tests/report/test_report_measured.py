@@ -3,9 +3,9 @@
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import pytest
+from report_pages import Parsed
 
 from pst_rl.cli import main as cli
 from pst_rl.report.measured import read_folders, read_measured, response_rows
@@ -80,22 +80,6 @@ def gaps(folder):
 @pytest.fixture
 def both(tmp_path):
     return [evaluation(tmp_path / "evaluated"), gaps(tmp_path / "gaps")]
-
-
-class Parsed(HTMLParser):
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.data, self.texts, self._inside = [], "", [], None
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        self._inside = dict(attributes).get("id") if tag == "script" else tag
-
-    def handle_data(self, data):
-        if self._inside == "data":
-            self.data += data
-        self.texts.append(data)
 
 
 def said(folder, **limits):

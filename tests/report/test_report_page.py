@@ -8,7 +8,6 @@ import re
 import sys
 from dataclasses import replace
 from functools import partial
-from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +15,7 @@ import pandas
 import pytest
 from helpers import group, targets
 from jinja2 import UndefinedError
+from report_pages import Parsed
 
 import pst_rl.report.page as page_module
 from pst_rl.cli import main as cli
@@ -72,22 +72,6 @@ def page(tmp_path_factory):
     first = make_run(base / "first", alarms=[f"step 2: gemma: {EVIL}"])
     second = make_run(base / "second", steps=(0,), config={"learning_rate": 2e-4})
     return write_page(read_runs([first, second]), base / "out")
-
-
-class Parsed(HTMLParser):
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.data, self.texts, self._inside = [], "", [], None
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        self._inside = dict(attributes).get("id") if tag == "script" else tag
-
-    def handle_data(self, data):
-        if self._inside == "data":
-            self.data += data
-        self.texts.append(data)
 
 
 # ---- text ----
