@@ -62,8 +62,9 @@ class PSTConfig(GRPOConfig):
             The day, as YYYY-MM-DD, that chat templates write which write today's (Llama 3, SmolLM3, Granite): unset,
             one fixed day, so that a run, its resume and its evaluation ask the same whenever they are started.
         stop_strings (`list[str]`, *optional*):
-            Responses end before the first of these. Defaults to strings that begin a next question for models without
-            a chat template, and to none for models with one.
+            Responses end before the first of these. Defaults, for models without a chat template, to strings
+            that begin a next question and to the cues of `base_template` ("\nAnswer:"), which base models repeat until
+            the limit; to none for models with a chat template.
         rows_per_generate (`int`, *optional*):
             Generate this many rows at a time, sorted by prompt length, so that less is spent on padding and waiting.
             Unset: all rows of a generation batch at once, in order, as TRL does.

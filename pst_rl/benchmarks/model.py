@@ -18,7 +18,15 @@ from pst_rl.peers.asked import Asked
 from pst_rl.peers.generation import bare_settings
 from pst_rl.peers.loading import load_model
 from pst_rl.peers.positions import reading_window
-from pst_rl.peers.prompts import BASE_TEMPLATE, NEXT_QUESTION, Prompt, cut_at_stop, foreign_prompt, show_peers
+from pst_rl.peers.prompts import (
+    BASE_TEMPLATE,
+    NEXT_QUESTION,
+    Prompt,
+    cut_at_stop,
+    foreign_prompt,
+    show_peers,
+    usual_stops,
+)
 from pst_rl.peers.reader import PromptReader, end_ids, load_tokenizer
 from pst_rl.peers.sources import adapter_config, adapter_folder, gguf_path, hub_commit, is_gguf, read_config
 
@@ -75,12 +83,11 @@ class LanguageModel(PromptReader):
         in_4bit = bool(getattr(model, "is_loaded_in_4bit", False))
         self.how = replace(asked, dtype=str(model.dtype).removeprefix("torch."), load_in_4bit=in_4bit)
         self.model, self.name = model, name
-        usual = [] if self.format.chat else NEXT_QUESTION
-        self.stop_strings = usual if asked.stop_strings is None else asked.stop_strings
+        self.stop_strings = usual_stops(self.format) if asked.stop_strings is None else asked.stop_strings
         # An older cache knows nothing of these: its responses are found where they would be made again.
         own = model.generation_config.to_diff_dict().keys() - set(_SET_ANYWAY)
         self.digest = digest + (f"+{asked.autocast}" if asked.autocast else "") + ("/bare" if own else "")
-        if self.stop_strings != usual:
+        if self.stop_strings != ([] if self.format.chat else NEXT_QUESTION):
             self.digest += f"/stops {json_digest(self.stop_strings, 16)}"
         self.pad_id = next(i for i in (tokenizer.pad_token_id, *self.eos_token_ids, 0) if i is not None)
 

@@ -22,7 +22,7 @@ from pst_rl.peers.generation import LiveCache, greedy_decoding, keep_savable, on
 from pst_rl.peers.loading import adapter_weights, peer_model, repair_model, stored_dtype
 from pst_rl.peers.micro_batches import Batch, filled_columns, sort_by_length
 from pst_rl.peers.positions import reading_window
-from pst_rl.peers.prompts import NEXT_QUESTION, Prompt, cut_at_stop
+from pst_rl.peers.prompts import Prompt, cut_at_stop, usual_stops
 from pst_rl.peers.reader import PromptReader
 from pst_rl.peers.recentring import weighted_advantages
 from pst_rl.peers.rounding import warning_of_lost_steps
@@ -120,9 +120,7 @@ class PeerTrainer(GRPOTrainer, PromptReader):
             chat_template_kwargs=self.chat_template_kwargs,
             template_date=args.template_date,
         )
-        self.stop_strings = (
-            args.stop_strings if args.stop_strings is not None else ([] if self.format.chat else NEXT_QUESTION)
-        )
+        self.stop_strings = usual_stops(self.format) if args.stop_strings is None else args.stop_strings
         if self.stop_strings and args.mask_truncated_completions:
             raise ValueError(
                 f"Peer {spec.name!r} ends its responses at stop strings, without an end-of-sequence token, and "

@@ -128,6 +128,22 @@ def turn_words(tokenizer: Any, **template_options: Any) -> list[str]:
     return [word for line in lines if not control.found(line) for word in opening_words(line, mark)]
 
 
+def usual_stops(format: PromptFormat) -> list[str]:
+    """Where a response ends unless the user says otherwise.
+
+    A model with a chat template ends its turn itself. A base model goes on: with a next question, or with its own cue
+    again ("\\nAnswer: 5\\nAnswer: 5") until the limit.
+
+    >>> usual_stops(PromptFormat(chat=False, system=False, base_template="Task: {prompt}\\nResult:"))[-2:]
+    ['\\nTask:', '\\nResult:']
+    """
+    if format.chat:
+        return []
+    before, _, after = format.base_template.partition("{prompt}")
+    cues = ("\n" + text.splitlines()[-1].strip() for text in (before, after) if text.strip())
+    return [*NEXT_QUESTION, *(cue for cue in cues if len(cue) > 1 and cue not in NEXT_QUESTION)]
+
+
 def cut_at_stop(text: str, stop_strings: list[str]) -> int | None:
     """Where the first stop string begins, or `None`.
 

@@ -148,7 +148,7 @@ def test_a_base_model_is_asked_in_plain_text_and_trains(base, peer):
     question = trainer.last_group.prompts[0][0]["content"]
     assert engine.update.inputs[0]["prompt"] == f"Q: {question}\nA:"
     assert engine._tokenizer.decode(engine.update.prompt_ids[0]) == f"{engine._tokenizer.bos_token}Q: {question}\nA:"
-    assert engine.stop_strings == NEXT_QUESTION
+    assert engine.stop_strings == [*NEXT_QUESTION, "\nA:"]
 
 
 @pytest.mark.parametrize(
@@ -156,6 +156,7 @@ def test_a_base_model_is_asked_in_plain_text_and_trains(base, peer):
     [
         (" 2+3=5. #### 5\nQ: What is 1+1?\nA: #### 2", " 2+3=5. #### 5"),
         (" #### 5\n\nQuestion: more? #### 9", " #### 5"),
+        (" #### 5\nA: #### 5\nA: #### 5", " #### 5"),  # a base model repeats its cue until the limit
         (" #### 5", " #### 5"),
         ("\nQ: What is 1+1?", ""),
     ],
