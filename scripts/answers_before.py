@@ -189,7 +189,7 @@ def markdown(result: dict[str, Any]) -> str:
         "# The answers code before and now",
         "",
         "Written by `python scripts/answers_before.py CHECKOUT`; do not edit.",
-        f"What it means: [answers](../answers.md). Before: commit {result['before']}.",
+        f"What it means: [answers](../answers-study.md). Before: commit {result['before']}.",
         "",
         "## Right targets on recorded answers",
         "",

@@ -126,7 +126,7 @@ def markdown(result: dict[str, Any]) -> str:
     lines = [
         "# Votes of peers with different answer forms",
         "",
-        "Written by `python scripts/answers_forms.py CHECKOUT`; do not edit. See [answers](../answers.md).",
+        "Written by `python scripts/answers_forms.py CHECKOUT`; do not edit. See [answers](../answers-study.md).",
         "",
         f"The tiny peers' responses to {result['questions']} questions of the test split (seed {result['seed']}),",
         "each peer's answer written in "

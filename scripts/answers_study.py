@@ -102,7 +102,7 @@ def markdown(found: dict[str, dict], apart: list[Row], judged: dict[str, dict[st
     lines = [
         "# Recorded answers",
         "",
-        "Written by `python scripts/answers_study.py`; do not edit. What it means: [answers](../answers.md).",
+        "Written by `python scripts/answers_study.py`; do not edit. What it means: [answers](../answers-study.md).",
         "",
         "| responses | count | agree with the verdict | development half | other half | disagreements | we are right "
         "| verdict is right | cannot be said | not judged | right after judging |",

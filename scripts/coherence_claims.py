@@ -158,7 +158,7 @@ def describe(name: str, claims: Claims, predictor: LanguageModelPredictor) -> di
 HEADS = ("method", "accuracy, % (95 %)", "balanced, %", "coherence, nats", "contradictions", "units", "tokens", "s")
 INTRODUCTION = """# Searches on real text
 
-Written by `python scripts/coherence_claims.py`; do not edit. What it means: [coherence](../coherence.md).
+Written by `python scripts/coherence_claims.py`; do not edit. What it means: [coherence](../coherence-study.md).
 
 Model: {model}. Accuracy with its 95 % bootstrap interval over claims; claims of one question are not independent,
 which makes it too narrow. Contexts longer than the window leave demonstrations out. ICM makes {steps} steps per claim,

@@ -183,7 +183,7 @@ def write_report(args: argparse.Namespace) -> None:
 HEADS = ("method", "agreement, % (95 %)", "found in", "coherence, nats", "units", "tokens")
 INTRODUCTION = """# Searching for the most coherent labels
 
-Written by `python scripts/coherence_study.py`; do not edit. What it means: [coherence](../coherence.md).
+Written by `python scripts/coherence_study.py`; do not edit. What it means: [coherence](../coherence-study.md).
 
 The tiny concept model labels {items} items ({split} split, other items at every seed). *Found in* counts the seeds
 whose labels agree with the concept named on at least 95 % of the items. *Units* are demonstrations and targets read.

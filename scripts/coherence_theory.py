@@ -198,7 +198,7 @@ def markdown(report: Sequence[dict], seeds: int) -> str:
     lines = [
         "# When coherence finds the wanted concept",
         "",
-        "Written by `python scripts/coherence_theory.py`; do not edit. What it means: [coherence](../coherence.md).",
+        "Written by `python scripts/coherence_theory.py`; do not edit. See [coherence](../coherence-study.md).",
         "",
         f"Balanced accuracy for the wanted concept, in %, on {ITEMS} items in {CONCEPTS} concepts: mean over {seeds} "
         "seeds (95 % interval).",

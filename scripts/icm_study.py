@@ -134,7 +134,7 @@ def write_report(args: argparse.Namespace) -> None:
 
 INTRODUCTION = """# ICM as a reward
 
-Written by `python scripts/icm_study.py`; do not edit. What it means: [coherence](../coherence.md).
+Written by `python scripts/icm_study.py`; do not edit. What it means: [ICM as a reward](../schemes/icm.md).
 
 Three copies of the tiny concept model answer questions about items; greedy exact match with the most salient concept
 in percent ({split} split), mean of the peers, mean over seeds with the 95 % t-interval.

@@ -233,7 +233,7 @@ def report(result: dict) -> str:
     lines = [
         "# Kills and resumes",
         "",
-        "Written by `python scripts/kill_study.py`; do not edit. What it means: [trust](../trust.md).",
+        "Written by `python scripts/kill_study.py`; do not edit. What it means: [faults, tested](../trust-study.md).",
         "",
         f"{len(kills)} SIGKILLs over {len(runs)} runs of {result['steps']} steps of two tiny peers, a checkpoint "
         'after every step. Resumed with `resume_from_checkpoint="auto"`. Equal: weights, optimizer, random states and '

@@ -40,7 +40,7 @@ def test_simuleq_answers_recorded_as_wrong_are_accepted_for_their_first_quantity
     accepted = [
         (t, g) for recorded, ours, t, g in verdicts("recorded_simuleq.jsonl", "first") if ours and not recorded
     ]
-    assert len(accepted) == 71  # classes and reasons: docs/answers.md
+    assert len(accepted) == 71  # classes and reasons: docs/answers-study.md
     for text, gold in accepted:
         assert is_correct(Answer.of(extract_answers(text)[0]), gold, metric="first")
 

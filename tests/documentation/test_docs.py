@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import json
 import re
 from importlib import import_module
 
@@ -9,6 +10,7 @@ import yaml
 from pages import DOCS, PAGES, ROOT, missing_tests
 
 from pst_rl import AGGREGATORS, REWARDS
+from pst_rl.methods import METHODS
 
 PACKAGES = "aggregation rewards answers measure coherence.search discussion report tiny"
 SECTION = re.compile(r"^(?:Args|Parameters|Attributes):\n((?:[ \t]+.*\n|\n)+)", re.MULTILINE)
@@ -55,6 +57,14 @@ def test_every_scheme_is_in_the_list_of_schemes():
     names = [f'aggregator="{name}"' for name in AGGREGATORS] + [f'rewards=["{name}"]' for name in REWARDS]
     elsewhere = {'rewards=["matches_aggregate"]', 'aggregator="supervised_gold"'}  # of every vote; as a reward
     assert [name for name in names if name not in listed and name not in elsewhere] == []
+
+
+def test_every_method_is_on_the_page_that_helps_to_choose_with_its_options():
+    rows = re.findall(r"^\| `([\w-]+)` \| (`.*?) \| ", (DOCS / "which-scheme.md").read_text(), re.MULTILINE)
+    spelt = {
+        name: [f"{key}={json.dumps(value)}" for key, value in options.items()] for name, options in METHODS.items()
+    }
+    assert {name: re.findall("`(.+?)`", options) for name, options in rows} == spelt
 
 
 def public_modules():

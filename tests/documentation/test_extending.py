@@ -1,31 +1,32 @@
-"""The schemes printed in docs/extending.md, run as they are printed."""
+"""The schemes printed in docs/extending.md and docs/extending-peers.md, run as they are printed."""
 
 import re
-from pathlib import Path
 
 import pytest
 from helpers import group, response, targets
+from pages import DOCS
 
 from pst_rl import REWARDS, WEIGHTINGS
 from pst_rl.records import Score, Turn
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "extending.md"
+PAGES = [(DOCS / name).read_text() for name in ("extending.md", "extending-peers.md")]
 SMALL = {"max_steps": 1, "per_device_train_batch_size": 8, "max_completion_length": 24}
 
 
 @pytest.fixture
 def printed(monkeypatch):
-    """The names that the page's Python defines, one block after the other."""
-    monkeypatch.setitem(REWARDS, "soft_vote", None)  # what the page registers is gone again after the test
+    """The names that the pages' Python defines, one block after the other; no page needs the other's."""
+    monkeypatch.setitem(REWARDS, "soft_vote", None)  # what a page registers is gone again after the test
     monkeypatch.setitem(WEIGHTINGS, "consensus", None)
-    names = {}
-    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
-        exec(block, names)
-    return names
+    of_pages = [{}, {}]
+    for page, names in zip(PAGES, of_pages, strict=True):
+        for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+            exec(block, names)
+    return of_pages[0] | of_pages[1]
 
 
 def classes():
-    return re.findall(r"^class .*?(?=\n\n\n|\n```)", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    return re.findall(r"^class .*?(?=\n\n\n|\n```)", "\n".join(PAGES), re.DOTALL | re.MULTILINE)
 
 
 def test_every_scheme_is_under_40_lines():

@@ -30,7 +30,9 @@ STAND_INS = {  # what a page names and is not here -> an embedded model, or its 
     "Qwen/Qwen2.5-1.5B-Instruct": "qwen2",
     "Qwen/Qwen2.5-1.5B": "llama",
 }
-RUN_ELSEWHERE = {"docs/extending.md": "tests/documentation/test_extending.py"}
+RUN_ELSEWHERE = dict.fromkeys(
+    ["docs/extending.md", "docs/extending-peers.md"], "tests/documentation/test_extending.py"
+)
 PARSE_ARGS = argparse.ArgumentParser.parse_args
 OTHER_PROGRAMS = {"pip", "hf", "git", "cd", "cat", "source", "mkdir", "eval", "echo"}
 

@@ -5,7 +5,7 @@ import re
 
 from pages import DOCS
 
-PAGE = (DOCS / "trust.md").read_text()
+PAGE = (DOCS / "trust-study.md").read_text()
 
 
 def test_every_row_of_the_fault_table_names_a_test():
