@@ -20,7 +20,7 @@ class PeersTrainer(_BaseTrainer):
         specs, peers: By name.
         engines: The peers in order.
         faults: Who may be updated.
-        preemption: What SIGTERM does.
+        preemption: What SIGTERM and Ctrl-C do.
         dataset_name: For the model cards.
     """
 

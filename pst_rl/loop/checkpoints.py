@@ -65,18 +65,22 @@ class JointCheckpoints(PeersTrainer):
             ValueError: The checkpoint is damaged or of another run (unless `args.resume_anyway`), or another process
                 trains in `output_dir`.
             CheckpointError: A checkpoint could not be written.
+            KeyboardInterrupt: Ctrl-C. Where checkpoints are saved, the step was finished and saved first.
             NumericFault: A peer could not be updated `args.fault_patience` times in a row.
         """
         with RunLock(self.args.output_dir, active=self.args.should_save):
             checkpoint = self.checkpoint_to_resume(resume_from_checkpoint) if resume_from_checkpoint else None
             if checkpoint is None and self.args.should_save and self.state.global_step == 0:
                 warn_of_earlier_run(self.args.output_dir)
-            if self.args.save_strategy != "no":
+            saves = self.args.save_strategy != "no"
+            if saves:
                 self.identity()  # of the run as it begins
-            heeded = self.preemption.heeded() if self.args.enable_jit_checkpoint else contextlib.nullcontext()
+            heeded = self.preemption.heeded(self.args.enable_jit_checkpoint, sigint=saves)
             with heeded, noisy_embeddings(self.trained.values(), self.args.neftune_noise_alpha):
                 output = super().train(checkpoint, trial, ignore_keys_for_eval)
         self._check_best()
+        if self.preemption.interrupted:
+            raise KeyboardInterrupt
         if exhausted := self.faults.exhausted:
             raise NumericFault(
                 f"Training stopped at step {self.state.global_step}: "

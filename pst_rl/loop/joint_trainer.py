@@ -153,8 +153,7 @@ class JointTrainer(JointCheckpoints, PeerRepositories):
         self.add_callback(StopOnFaults(self.faults))
         self.preemption = Preemption(self.accelerator)
         args.enable_jit_checkpoint = heed_sigterm
-        if heed_sigterm:
-            self.add_callback(self.preemption)
+        self.add_callback(self.preemption)
         set_seed(args.seed, device_specific=True)  # as GRPOTrainer does: processes must not sample alike
 
     # ---- data ----
