@@ -149,7 +149,8 @@ class PSTConfig(GRPOConfig):
 
         on_nothing_read (`str`, *optional*, defaults to `"stop"`):
             What to do where no response of any peer ends, or none has an answer that is read, in the first measurement
-            of `pst-rl train` and in the first generation batches: `"stop"`, or `"warn"` and go on.
+            of `pst-rl train` and in the first generation batches: `"stop"`, or `"warn"` and go on. Of a single such
+            peer beside others the run says so, at its start and end, and goes on.
 
         > Parameters that control checkpoints and faults
 

@@ -51,7 +51,7 @@ class Shares:
 
 
 def verdict(shares: Mapping[str, Shares], limit: int) -> list[str]:
-    """One line on each peer, and after it what to change where little of what it wrote can be used.
+    """One line on each peer, and after it what to change where little of what it wrote can be used, or nothing.
 
     Args:
         shares: By peer.
@@ -63,24 +63,45 @@ def verdict(shares: Mapping[str, Shares], limit: int) -> list[str]:
             f"{name}: {own.finished:.0%} of its responses ended within {limit} tokens (mean {own.length:.0f}), "
             f"{own.read:.0%} had an answer that was read"
         )
-        if advice := _advice(own, limit):
-            lines.append(f"{name}: {advice}")
+        if own.read == 0.0 and len(shares) > 1:
+            lines.append(f"{name}: IT HAS NO VOTE, and no reward that reads answers moves it: {remedy(own, limit)}")
+        elif own.read < 0.5 or own.finished < 0.5:
+            lines.append(f"{name}: {_advice(own, limit)}")
     return lines
 
 
-def _advice(own: Shares, limit: int) -> str | None:
+def unread(before: Mapping[str, Shares], after: Mapping[str, Shares], limit: int) -> dict[str, str]:
+    """The peers of which nothing could be read after training, each with a sentence: what it means, what to change."""
+    found = {}
+    for name, own in after.items():
+        if own.read == 0.0:
+            was = before[name].read
+            then = f" ({was:.0%} before it)" if was else " or before it: no reward that reads answers has moved it"
+            found[name] = f"No answer of {name} could be read after training{then}. {_upper(remedy(own, limit))}"
+    return found
+
+
+def remedy(own: Shares, limit: int) -> str:
+    """What to do about a peer of which nothing is read."""
+    return f"{_advice(own, limit).removesuffix('.')}; or leave this peer out."
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _advice(own: Shares, limit: int) -> str:
+    """What to change where many responses have no vote."""
     if own.finished < 0.5:
         return (
-            f"most responses are cut off, and what is cut off has no vote. Raise --max-completion-length ({limit}), "
+            f"{'most' if own.finished else 'all'} responses are cut off, and what is cut off has no vote. Raise --max-completion-length ({limit}), "
             "ask for shorter answers (--prompt-template), or end them at a string (--stop-strings)."
         )
-    if own.read < 0.5:
-        return (
-            "most responses have no answer that is read. Ask for it in a form that is (--prompt-template '{question} "
-            "Put your final answer within \\boxed{}.'), or say which form they have (--answer-style). "
-            "`pst-rl answers` shows how a response is read."
-        )
-    return None
+    return (
+        f"{'most responses have no' if own.read else 'no response has an'} answer that is read. Ask for it in a form that is (--prompt-template '{{question}} "
+        "Put your final answer within \\boxed{}.'), or say which form they have (--answer-style). "
+        "`pst-rl answers` shows how a response is read."
+    )
 
 
 def judge_measurement(
@@ -126,6 +147,9 @@ def check_shares(shares: Mapping[str, Shares], limit: int, when: str, on_nothing
 class StartMonitor:
     """Judges the first generation batches of a run, once, by at least 64 responses of each peer.
 
+    Later on a warning names each peer, once, of whose last 64 responses or more none was read: a peer that falls
+    silent beside others that do not goes on without a vote, and nothing else would say so.
+
     Args:
         limit: `max_completion_length`.
         on_nothing_read: "stop" or "warn".
@@ -141,6 +165,8 @@ class StartMonitor:
         self._responses: dict[str, list[Response]] = defaultdict(list)
         self._abstained: list[float] = []
         self._dead: list[float] = []
+        self._silent: dict[str, int] = defaultdict(int)  # responses since one was read
+        self._named: set[str] = set()
 
     def see(self, group: Group, reward: torch.Tensor) -> None:
         """Takes in a generation batch, the same on every process.
@@ -151,6 +177,7 @@ class StartMonitor:
         Raises:
             NothingRead: No response could be used, and the run is to stop then.
         """
+        self._listen(group)
         if self.lines:
             return
         for name, questions in zip(group.peers, group.responses, strict=True):
@@ -166,8 +193,20 @@ class StartMonitor:
             f"{without:.0%} of the responses had no target to be compared with",
             f"{dead:.0%} of the groups (one peer's responses to one question) have equal rewards and teach nothing",
         ]
+        self._named |= {name for name, own in shares.items() if own.read == 0.0}
         self._responses.clear()
         if self.speaks:
             say("\n".join(["the first generation batches:", *self.lines]))
         if dead == 1.0:
             check_shares(shares, self.limit, "the first generation batches", self.on_nothing_read)
+
+    def _listen(self, group: Group) -> None:
+        """Warns of peers that have fallen silent, once the first batches are judged."""
+        for name, questions in zip(group.peers, group.responses, strict=True):
+            responses = [r for chains in questions for r in chains]
+            read = any(r.answer is not None for r in responses)
+            self._silent[name] = 0 if read else self._silent[name] + len(responses)
+            if self.lines and self.speaks and self._silent[name] >= JUDGED and name not in self._named:
+                self._named.add(name)
+                why = remedy(Shares.of(responses), self.limit)
+                logger.warning("%s: none of its last %d responses was read, so %s", name, self._silent[name], why)

@@ -12,6 +12,7 @@ import torch
 
 from pst_rl.aggregation.votes import Majority
 from pst_rl.measure.statistics import paired_bootstrap
+from pst_rl.monitors.start import Shares, unread
 from pst_rl.report import JointResult, PeerResult, RunResults, VoteResult
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def compare(
         seconds=dict(trainer.seconds),
         peak_memory_mib=peak_memory_mib(),
         config=config,
+        unread=unread(_shares(before), _shares(after), trainer.args.max_completion_length),
         alarms=None if trainer.args.on_collapse == "off" else list(trainer.collapse.alarms),
     )
 
@@ -74,6 +76,10 @@ def _answers(before: Evaluation, after: Evaluation, name: str) -> dict[str, Any]
         found[f"finished_{when}"] = fmean(row.finished for row in rows)
         found[f"length_{when}"] = fmean(row.length for row in rows)
     return found | {"changed": fmean(a.key != b.key for a, b in zip(old, new, strict=True))}
+
+
+def _shares(evaluation: Evaluation) -> dict[str, Shares]:
+    return {name: Shares.of(rows) for name, rows in zip(evaluation.names, evaluation.greedy, strict=True)}
 
 
 def votes_changed(before: Evaluation, after: Evaluation, pooled: bool = False) -> float | None:

@@ -87,6 +87,7 @@ class RunResults:
         config: The full configuration.
         alarms: What the monitor of collapse found (`pst_rl.monitors.collapse`), in order; `None` if that is not known.
         joint: Agreement and distinct answers of the peers.
+        unread: Peers of which nothing could be read after training, each with what that means and what to change.
     """
 
     peers: dict[str, PeerResult]
@@ -101,6 +102,7 @@ class RunResults:
     config: dict[str, Any] = field(default_factory=dict)
     alarms: list[str] | None = None
     joint: JointResult = field(default_factory=JointResult)
+    unread: dict[str, str] = field(default_factory=dict)
 
     @property
     def measured(self) -> dict[str, PeerResult | VoteResult]:
@@ -133,6 +135,7 @@ def write_results(results: RunResults, folder: str | Path) -> Path:
         "peak_memory_mib": results.peak_memory_mib,
         "seed": results.seed,
         "alarms": results.alarms,
+        "unread": results.unread,
         "config": results.config,
     }
     return write_results_file(folder, "training", _jsonable(content), indent=2)
@@ -155,7 +158,7 @@ def read_results(path: str | Path) -> RunResults:
         seed=int(content.get("seed", 0)),
         **{
             name: content[name]
-            for name in ("supervised", "seconds", "peak_memory_mib", "config", "alarms")
+            for name in ("supervised", "seconds", "peak_memory_mib", "config", "alarms", "unread")
             if content.get(name) is not None
         },
     )

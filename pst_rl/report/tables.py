@@ -105,8 +105,8 @@ def turned(before: float | None, after: float | None, shown: Callable[[float], s
 
 
 def answers(results: RunResults) -> list[str]:
-    """What can be said without gold of the peers together, one sentence each: agreement, distinct answers, votes."""
-    joint, sentences = results.joint, []
+    """What can be said without gold, one sentence each: peers that are not read, agreement, distinct answers, votes."""
+    joint, sentences = results.joint, list(results.unread.values())
     if (agreement := turned(joint.agreement_before, joint.agreement_after, percent)) != _UNKNOWN:
         sentences.append(f"Agreement of the peers {agreement} %.")
     if (distinct := turned(joint.distinct_before, joint.distinct_after, lambda x: f"{x:.2f}")) != _UNKNOWN:

@@ -38,3 +38,16 @@ def test_a_run_in_which_nothing_is_read_stops_before_training_or_goes_on_if_told
 def test_what_to_do_where_nothing_is_read_is_one_of_two(config):
     with pytest.raises(ValueError, match="on_nothing_read must be one of stop, warn"):
         config(on_nothing_read="never")
+
+
+def test_a_run_with_one_peer_that_is_not_read_goes_on_and_ends_with_a_word_about_it(
+    trainer, questions, tmp_path, capsys, monkeypatch
+):
+    run = trainer(eval_data=questions(4, "test"), **SHORT)
+    engine = run.peers["llama"]
+    monkeypatch.setattr(engine, "stop_strings", ["#"])  # its answer is never written
+    results = run.run()
+    begins, ends = capsys.readouterr().out.split("Exact match on")
+    assert "llama: IT HAS NO VOTE" in begins and "gemma2: IT HAS" not in begins
+    assert "No answer of llama could be read after training or before it" in " ".join(ends.split())
+    assert list(results.unread) == ["llama"] and read_results(tmp_path / "run").unread == results.unread

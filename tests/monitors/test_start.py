@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers import group, targets
 
-from pst_rl.monitors.start import NothingRead, Shares, StartMonitor, check_shares, judge_measurement, verdict
+from pst_rl.monitors.start import NothingRead, Shares, StartMonitor, check_shares, judge_measurement, unread, verdict
 from pst_rl.records import Response
 from pst_rl.rewards import MatchesAggregate, SelfCertainty
 from pst_rl.stages.evaluation import Evaluation
@@ -77,3 +77,25 @@ def test_batches_in_which_nothing_is_read_stop_only_if_the_reward_makes_no_diffe
     StartMonitor(48, "warn").see(batch([UNREAD] * 32, target=None), reward)
     reward[0, 0, 0] = 1.0  # such as a reward for being sure
     StartMonitor(48, "stop").see(batch([UNREAD] * 32, target=None), reward)
+
+
+@pytest.mark.parametrize(
+    ("own", "change"), [(Shares(0.0, 0.0, 48.0), "--max-completion-length"), (Shares(1.0, 0.0, 2.0), "--answer-style")]
+)
+def test_a_peer_of_which_nothing_is_read_beside_one_that_is_read_is_named_at_the_start_and_at_the_end(own, change):
+    alive = Shares(1.0, 0.9, 5.0)
+    lines = verdict({"a": alive, "b": own}, 48)
+    assert [line.split(":")[0] for line in lines] == ["a", "b", "b"]
+    assert "NO VOTE" in lines[2] and change in lines[2] and lines[2].endswith("or leave this peer out.")
+    ends = unread({"a": alive, "b": own}, {"a": alive, "b": own}, 48)
+    assert list(ends) == ["b"] and "or before it" in ends["b"] and change in ends["b"]
+    assert "(90% before it)" in unread({"a": alive}, {"a": own}, 48)["a"]
+
+
+def test_a_peer_that_falls_silent_later_is_warned_of_once(caplog):
+    monitor, reward = StartMonitor(48, "stop"), torch.rand(2, 2, 32)
+    one_silent = group([[["7"] * 32] * 2, [[UNREAD] * 32] * 2], targets=targets([[["7"] * 32] * 2] * 2))
+    for shown in [batch(["7"] * 32), one_silent, one_silent]:
+        monitor.see(shown, reward)
+    assert [message.split(":")[0] for message in caplog.messages] == ["b"]
+    assert "64 responses" in caplog.messages[0] and "--answer-style" in caplog.messages[0]
