@@ -16,7 +16,7 @@ from pst_rl.questions.columns import ANSWER_COLUMNS, QUESTION_COLUMNS, conversat
 from pst_rl.questions.golds import Answer, read_gold
 from pst_rl.questions.prompts import check_form, with_plain_prompts
 from pst_rl.questions.sources import FILE_FORMATS, PRESETS, Preset, find_on_hub, is_file, load_file, load_hub
-from pst_rl.questions.splits import SPLIT_SHARES, hash_split, one_space, pick_split
+from pst_rl.questions.splits import SPLIT_SHARES, divided, hash_split, one_space, pick_split
 from pst_rl.questions.table import place
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ __all__ = [
     "read_gold",
     "split_evaluation",
     "split_labels",
+    "split_sizes",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -128,11 +129,8 @@ def load_questions(
     if source == "tiny":
         rows = _tiny_rows(split, limit, seed)
         question_column, answer_column = "question", "answer"
-    elif source not in PRESETS and is_file(source):
-        rows = pick_split({"train": load_file(Path(source).expanduser())}, source, split, question_column)
     else:
-        preset, hub_id, config = find_on_hub(source)
-        splits = load_hub(hub_id, config)
+        splits, preset = _splits(source)
         if preset:
             question_column, answer_column = question_column or preset.question, answer_column or preset.answer
         rows = pick_split(splits, source, split, question_column)
@@ -142,6 +140,29 @@ def load_questions(
     questions, answers = read_rows(rows, source, question_column, answer_column)
     held = conversations(rows, source, question_column)
     return _build(source, *_thin_out(source, questions, answers, limit, seed), prompt_template, held)
+
+
+def split_sizes(source: str, question_column: str | None = None) -> dict[str, int]:
+    """Into how many different questions each split a source with a single one is divided; empty for all others.
+
+    Args:
+        source, question_column: As in `load_questions`.
+    """
+    if source == "tiny":
+        return {}
+    splits, preset = _splits(source)
+    if len(splits) > 1:
+        return {}
+    column = question_column or (preset.question if preset else None)
+    return divided(next(iter(splits.values())), source, column)
+
+
+def _splits(source: str) -> tuple[Mapping[str, Rows], Preset | None]:
+    """The splits that a file or a data set of the Hub has, and what is known of its columns."""
+    if source not in PRESETS and is_file(source):
+        return {"train": load_file(Path(source).expanduser())}, None
+    preset, hub_id, config = find_on_hub(source)
+    return load_hub(hub_id, config), preset
 
 
 def split_labels(

@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 from datasets.exceptions import DatasetNotFoundError
 
-from pst_rl.data import PRESETS, SPLIT_SHARES, Gold, hash_split, load_questions, read_gold, split_labels
+from pst_rl.data import PRESETS, SPLIT_SHARES, Gold, hash_split, load_questions, read_gold, split_labels, split_sizes
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the folder of real rows is not here")
@@ -102,6 +102,19 @@ def test_hash_split_is_fixed_and_ignores_white_space():
 def test_hash_split_keeps_to_the_shares():
     splits = [hash_split(str(n)) for n in range(20_000)]
     assert {name: splits.count(name) / 20_000 for name in SPLIT_SHARES} == pytest.approx(SPLIT_SHARES, abs=0.01)
+
+
+def test_the_parts_of_a_file_are_counted_as_they_are_loaded(tmp_path):
+    from pst_rl.cli.options import TrainOptions, data_note
+
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps({"question": f"What is {i // 2} + 1?"}) + "\n" for i in range(32)))
+    sizes = split_sizes(str(file))
+    assert sum(sizes.values()) == 16 and min(sizes.values()) > 0
+    assert sizes == {split: len(load_questions(str(file), split=split)) for split in SPLIT_SHARES}
+    said = data_note(TrainOptions(dataset=str(file)))
+    assert f"16 different questions are divided by a hash of each: {sizes['train']} train / " in said
+    assert split_sizes("tiny") == {} and data_note(TrainOptions()) == "tiny, measured on test"
 
 
 def test_hash_split_refuses_shares_that_do_not_add_up():

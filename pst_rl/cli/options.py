@@ -73,6 +73,17 @@ def load_splits(options: TrainOptions) -> tuple[Dataset, Dataset]:
     return train, test
 
 
+def data_note(options: TrainOptions) -> str:
+    """What the questions come from, what is measured on, and how a source with one split was divided."""
+    from pst_rl.data import split_sizes
+
+    text = f"{options.dataset}, measured on {options.eval_split}"
+    if sizes := split_sizes(options.dataset, options.question_column):
+        parts = " / ".join(f"{size:,} {split}" for split, size in sizes.items())
+        text += f"; its {sum(sizes.values()):,} different questions are divided by a hash of each: {parts}"
+    return text
+
+
 def scoring_note(options: TrainOptions, metric: str) -> list[str]:
     """A line that says so, where the benchmark of the data set has answers scored in a way of its own."""
     from pst_rl.benchmarks.benchmark import metric_of

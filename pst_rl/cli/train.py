@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pst_rl.cli.exit_status import INTERRUPTED, NOT_WRITTEN, NUMERIC_FAULT, TERMINATED, Terminated
-from pst_rl.cli.options import Train, load_splits, named_peers, scoring_note
+from pst_rl.cli.options import Train, data_note, load_splits, named_peers, scoring_note
 from pst_rl.cli.parse import Arguments, check_resume, parse
 from pst_rl.cli.presets import PRESETS, TINY_STYLE
 from pst_rl.progress.phases import phase
@@ -181,7 +181,7 @@ def _of_the_command(arguments: Arguments, trainer: PSTTrainer) -> list[tuple[str
     longest = max(len(engine.prompt_ids(prompt)) for engine in trainer.engines for prompt in prompts)
     return [
         ("preset", f"{script.preset}{method}"),
-        ("data", f"{script.dataset}, measured on {script.eval_split}"),
+        ("data", data_note(script)),
         ("memory", memory_of(arguments, trainer.specs.values(), longest)),
     ]
 

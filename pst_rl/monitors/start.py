@@ -93,14 +93,16 @@ def _upper(text: str) -> str:
 def _advice(own: Shares, limit: int) -> str:
     """What to change where many responses have no vote."""
     if own.finished < 0.5:
+        some = "most" if own.finished else "all"
         return (
-            f"{'most' if own.finished else 'all'} responses are cut off, and what is cut off has no vote. Raise --max-completion-length ({limit}), "
+            f"{some} responses are cut off, and what is cut off has no vote. Raise --max-completion-length ({limit}), "
             "ask for shorter answers (--prompt-template), or end them at a string (--stop-strings)."
         )
+    some = "most responses have no" if own.read else "no response has an"
     return (
-        f"{'most responses have no' if own.read else 'no response has an'} answer that is read. Ask for it in a form that is (--prompt-template '{{question}} "
-        "Put your final answer within \\boxed{}.'), or say which form they have (--answer-style). "
-        "`pst-rl answers` shows how a response is read."
+        f"{some} answer that is read. Ask for it in a form that is (--prompt-template '{{question}} Put your final "
+        "answer within \\boxed{}.'), or say which form they have (--answer-style). `pst-rl answers` shows how a "
+        "response is read."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -59,3 +60,14 @@ def pick_split(splits: Mapping[str, Rows], source: str, split: str | None, quest
         raise ValueError(f"{source} has no split {split!r}; choose one of {', '.join(SPLIT_SHARES)}.")
     questions = read_questions(rows, source, question_column)
     return rows.select([index for index, text in enumerate(questions) if hash_split(text) == split])
+
+
+def divided(rows: Rows, source: str, question_column: str | None = None) -> dict[str, int]:
+    """How many different questions `hash_split` puts into each split.
+
+    Raises:
+        ValueError: As `read_questions`.
+    """
+    questions = {one_space(text) for text in read_questions(rows, source, question_column)}
+    counts = Counter(map(hash_split, questions))
+    return {split: counts[split] for split in SPLIT_SHARES}

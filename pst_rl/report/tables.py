@@ -105,7 +105,7 @@ def turned(before: float | None, after: float | None, shown: Callable[[float], s
 
 
 def answers(results: RunResults) -> list[str]:
-    """What can be said without gold, one sentence each: peers that are not read, agreement, distinct answers, votes."""
+    """What can be said without gold, a sentence each: peers that are not read, agreement, distinct answers, votes."""
     joint, sentences = results.joint, list(results.unread.values())
     if (agreement := turned(joint.agreement_before, joint.agreement_after, percent)) != _UNKNOWN:
         sentences.append(f"Agreement of the peers {agreement} %.")
