@@ -168,20 +168,15 @@ class Questions:
 
     def asked(self, name: str, path: str) -> Asked:
         """How a model is asked: as its run asked it, if it has a record, but for what the options say."""
-        from pst_rl.peers.asked import Asked, read_asked
+        from pst_rl.peers.asked import Asked, adopted, read_asked
+        from pst_rl.progress.words import folded, terminal_width
 
         recorded = read_asked(path)
         fields = ("dtype", "autocast", "chat_template_kwargs", "template_date", "base_template", "stop_strings")
         chosen = (recorded or Asked()).with_own({name: getattr(self, name) for name in fields})
         if recorded is not None:
-            usual = Asked(stop_strings=chosen.stop_strings, dtype="float32")
-            adopted = [
-                f"{field} {getattr(chosen, field)!r}"
-                for field in fields
-                if getattr(chosen, field) not in (getattr(usual, field), getattr(self, field))
-            ]
-            if adopted:
-                print(f"{name} is asked as in its run: {', '.join(adopted)}.")
+            if taken := adopted(recorded, chosen, [field for field in fields if getattr(self, field) is not None]):
+                print(folded(f"{name} is asked as in its run: {', '.join(taken)}.", terminal_width()))
             if recorded.load_in_4bit and not self.load_in_4bit:
                 print(f"{name} was measured with weights in 4 bits there: --load-in-4bit does so here.")
         return chosen

@@ -72,6 +72,21 @@ class Asked:
         return f"{self.dtype or 'its own dtype'}{autocast}{', 4 bits' if self.load_in_4bit else ''}"
 
 
+def adopted(recorded: Asked, chosen: Asked, own: Iterable[str]) -> list[str]:
+    """What of a record an evaluation takes over, as `name value`, for messages.
+
+    A model with a chat template has no stop strings, and reads no `base_template`.
+
+    Args:
+        chosen: How the model is asked.
+        own: Fields that were set by hand.
+    """
+    names = ("dtype", "autocast", "chat_template_kwargs", "template_date", "stop_strings")
+    names += ("base_template",) if recorded.stop_strings else ()
+    values = {name: getattr(chosen, name) for name in names if name not in own}
+    return [f"{name} {value!r}" for name, value in values.items() if value not in (None, {}, [])]
+
+
 def alike(records: Iterable[Asked | None], name: str) -> Any:
     """What all records say of this field; `None` where there is no record, or where they differ."""
     values = [None if record is None else getattr(record, name) for record in records]

@@ -173,9 +173,9 @@ def test_a_peer_is_asked_as_its_run_asked_it(run, hybrid, capsys):
     asked = results(run.folder)["asked"]["hybrid"]
     assert asked["chat_template_kwargs"] == {"thinking": False, "dated": True}
     assert (asked["template_date"], asked["precision"]) == ("2031-02-05", "float32 with bfloat16 autocast")
-    said = capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
     assert said.startswith(
-        "hybrid is asked as in its run: autocast 'bfloat16', chat_template_kwargs {'thinking': False"
+        "hybrid is asked as in its run: dtype 'float32', autocast 'bfloat16', chat_template_kwargs {'thinking': False"
     )
     assert run("eval", "--peers", hybrid, "--dry-run") == 0
     assert "05 FebQ:" in (shown := capsys.readouterr().out) and "<think>" not in shown

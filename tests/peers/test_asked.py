@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pst_rl.benchmarks.model import model_digest
-from pst_rl.peers.asked import FILE, Asked, asked_by, read_asked, write_asked
+from pst_rl.peers.asked import FILE, Asked, adopted, asked_by, read_asked, write_asked
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -48,6 +48,15 @@ def test_options_of_ones_own_come_first():
     assert recorded.with_own({"dtype": "bfloat16"}).precision == "bfloat16"
     assert recorded.with_own({"autocast": "no"}).precision == "float32"
     assert recorded.with_own({"chat_template_kwargs": {}}).chat_template_kwargs == {}
+
+
+def test_everything_that_is_taken_over_is_named_but_what_was_set_by_hand():
+    base = Asked(stop_strings=["\n\nQ:"], dtype="bfloat16")
+    said = ["dtype 'bfloat16'", "stop_strings ['\\n\\nQ:']", f"base_template {base.base_template!r}"]
+    assert adopted(base, base, []) == said
+    assert adopted(base, base.with_own({"dtype": "float32"}), ["dtype"]) == said[1:]
+    assert adopted(base, base, ["stop_strings", "base_template"]) == said[:1]
+    assert adopted(Asked(stop_strings=[]), Asked(stop_strings=[]), []) == []  # it has a chat template
 
 
 def test_a_run_leaves_a_record_beside_its_peers(trainer, tiny):
