@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from pst_rl.report import RunResults
 
 logger = logging.getLogger(__name__)
+
+# Of what a peer logs by itself: the loop's own, and TRL's mean of a reward, which the joint logs have, of all samples.
+_SAID = re.compile("epoch|step|rewards/.+/mean")
 
 
 class Peers(nn.Module):
@@ -279,7 +283,7 @@ class JointTrainer(JointCheckpoints, PeerRepositories):
             for name, peer in self.trained.items():
                 peer_logs: dict[str, Any] = {}
                 peer.log(peer_logs)
-                known = {k: v for k, v in peer_logs.items() if k not in ("epoch", "step") and v is not None}
+                known = {k: v for k, v in peer_logs.items() if v is not None and not _SAID.fullmatch(k)}
                 logs.update({f"{name}/{k}": v for k, v in known.items()})  # reporters take no None: all abstained
             logs.update(self.faults.metrics())
             logs.update(self.joint_logs())  # last: they cover all rows, where the peers may have been given fewer
