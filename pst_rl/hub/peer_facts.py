@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from jinja2.exceptions import TemplateError
 from pst_rl.files import edges_digest
 from pst_rl.loop.identity import weights_fingerprint
 from pst_rl.memory.model_shape import ModelShape
+from pst_rl.peers.kinship import TOGETHER, Kin, alike
 from pst_rl.peers.prompts import PromptFormat
 from pst_rl.peers.reader import load_tokenizer
 from pst_rl.peers.sources import GgufFile, gguf_on_hub, gguf_path, is_gguf, read_config
@@ -157,16 +159,16 @@ def refusals(facts: PeerFacts, words: int):
 
 def compare_peers(peers: Sequence[PeerFacts]) -> list[str]:
     """Where peers are less different than they should be: only different models know different things."""
-    found = []
-    for i, one in enumerate(peers):
-        for other in peers[i + 1 :]:
-            if one.model == other.model or (one.revision == other.revision and one.revision is not None):
-                found.append(f"{one.model} and {other.model} have the same weights: they will make the same mistakes")
-            elif one.shape.model_type == other.shape.model_type:
-                found.append(f"{one.name} and {other.name} are of one family ({one.shape.model_type})")
-            if one.name == other.name:
-                found.append(f"two peers would be called {one.name}: name them, peers={{'a': ..., 'b': ...}}")
-    return found
+    names = Counter(peer.name for peer in peers)
+    kin = [
+        Kin(peer.name if names[peer.name] == 1 else peer.model, peer.revision or peer.model, peer.shape.model_type)
+        for peer in peers
+    ]
+    return [*(f"{text}: {TOGETHER}" for text in alike(kin))] + [
+        f"{number} peers would be called {name}: name them, peers={{'a': ..., 'b': ...}}"
+        for name, number in names.items()
+        if number > 1
+    ]
 
 
 # ---- files ----

@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 OWN_FILES = (FILE, "trainer_state.json", "report.png")
 COMPLETIONS = "completions"
+MEASURED = "measured_before.json"
+"""What was measured before training, for a run that goes on. Alone it makes no folder used; a new run replaces it."""
 
 
 def earlier_run(folder: str | os.PathLike) -> list[Path]:
@@ -90,9 +92,10 @@ def check_start(
 
 
 def clear_folder(folder: str | os.PathLike) -> None:
-    """Takes away what [`earlier_run`] finds; everything else stays."""
+    """Takes away what [`earlier_run`] finds, and what was measured before; everything else stays."""
     for path in earlier_run(folder):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (Path(folder) / MEASURED).unlink(missing_ok=True)
     completions = Path(folder) / COMPLETIONS
     if completions.is_dir() and not any(completions.iterdir()):
         completions.rmdir()

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from pst_rl.loop.first_measurement import first_measurement
 from pst_rl.monitors.start import judge_measurement
 from pst_rl.progress.phases import phase
 from pst_rl.progress.show import showing
+from pst_rl.progress.words import folded, terminal_width
 from pst_rl.report import RunResults, plot_report, print_table, write_results
 from pst_rl.report.compare import compare
 from pst_rl.report.header import run_header
@@ -35,7 +37,8 @@ def whole_run(
     Args:
         trainer: A [`~pst_rl.trainer.PSTTrainer`] with an evaluation set.
         dataset: What the questions are called in the results.
-        checkpoint: To go on from.
+        checkpoint: To go on from. What was measured before training is then taken from its run, if it is there
+            ([`~pst_rl.loop.first_measurement.first_measurement`]).
         samples, pooled_questions: As in `measure`.
         notes, more: For the header, see [`~pst_rl.report.header.run_header`].
         config: Everything that was set, for the results; by default the trainer's.
@@ -49,11 +52,11 @@ def whole_run(
     """
     after: Evaluation | None = None
     with showing("pst-rl"), ending or nullcontext():
-        _say(trainer, run_header(trainer, notes, more))
-        with phase("measuring before training"):
-            before = trainer.measure(samples=samples, pooled_questions=pooled_questions)
+        _say(trainer, run_header(trainer, notes, more, checkpoint))
+        before = first_measurement(trainer, checkpoint, samples, pooled_questions)
         args = trainer.args
-        _say(trainer, judge_measurement(before, trainer.providers, args.max_completion_length, args.on_nothing_read))
+        judged = judge_measurement(before, trainer.providers, args.max_completion_length, args.on_nothing_read)
+        _say(trainer, [folded(line, terminal_width()) for line in judged])
         trainer.train(resume_from_checkpoint=checkpoint)
         if not trainer.preemption.stopped:
             with phase("measuring after training"):
@@ -88,5 +91,6 @@ def save(trainer: Any, results: RunResults) -> None:
             trainer.save_model()
     if main:
         names = ", ".join(results.peers)
-        print(f"Results, plot and the trained peers are in {folder}: results.json, report.png, {names}")
+        where = f"Results, plot and the trained peers are in {folder}: results.json, report.png, {names}"
+        print(folded(where, terminal_width()))
         print(f"A page of it: {shlex.join(['pst-rl', 'report', str(folder)])}")

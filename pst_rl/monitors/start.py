@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pst_rl.progress.phases import say
+from pst_rl.progress.words import folded, terminal_width
 
 if TYPE_CHECKING:
     import torch
@@ -198,7 +199,8 @@ class StartMonitor:
         self._named |= {name for name, own in shares.items() if own.read == 0.0}
         self._responses.clear()
         if self.speaks:
-            say("\n".join(["the first generation batches:", *self.lines]))
+            width = terminal_width()
+            say("\n".join(["the first generation batches:", *(folded(line, width) for line in self.lines)]))
         if dead == 1.0:
             check_shares(shares, self.limit, "the first generation batches", self.on_nothing_read)
 

@@ -10,6 +10,7 @@ from typing import TextIO
 
 from pst_rl.progress.lines import Lines
 from pst_rl.progress.phases import listened, listening
+from pst_rl.progress.words import folded
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def showing(name: str, stream: TextIO | None = None, interval: float | None = No
 def _writer(stream: TextIO | None):
     def write(line: str) -> None:
         try:
-            print(line, file=stream or sys.stderr, flush=True)
+            print(folded(line), file=stream or sys.stderr, flush=True)
         except (OSError, ValueError):
             pass  # whoever read it is gone; that ends no work
 

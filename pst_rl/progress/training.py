@@ -9,6 +9,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 
 from pst_rl.progress.log_lines import log_line, peers_line
 from pst_rl.progress.phases import Phase, phase, say
+from pst_rl.progress.words import folded, terminal_width
 
 
 class ReadableProgress(ProgressCallback):
@@ -20,7 +21,7 @@ class ReadableProgress(ProgressCallback):
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if self.training_bar is not None and logs:
-            self.training_bar.write(log_line(logs, state.global_step, state.max_steps, self.peers))
+            self.training_bar.write(log_line(logs, state.global_step, state.max_steps, self.peers, terminal_width()))
 
 
 class ReadablePrinter(PrinterCallback):
@@ -31,7 +32,7 @@ class ReadablePrinter(PrinterCallback):
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if state.is_local_process_zero and logs:
-            print(log_line(logs, state.global_step, state.max_steps, self.peers), flush=True)
+            print(log_line(logs, state.global_step, state.max_steps, self.peers, terminal_width()), flush=True)
 
 
 class TrainingPhase(TrainerCallback):
@@ -44,7 +45,7 @@ class TrainingPhase(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         if state.is_world_process_zero:
-            say(peers_line(self.peers))
+            say(folded(peers_line(self.peers), terminal_width()))
         self.steps = self._open.enter_context(phase("training", state.max_steps, "steps", found=state.global_step))
 
     def on_step_end(self, args, state, control, **kwargs):
@@ -53,7 +54,7 @@ class TrainingPhase(TrainerCallback):
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if self.steps is not None and state.is_world_process_zero and logs:
-            say(log_line(logs, state.global_step, state.max_steps, self.peers))
+            say(log_line(logs, state.global_step, state.max_steps, self.peers, terminal_width()))
 
     def on_train_end(self, args, state, control, **kwargs):
         self.close()

@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Sequence
 
 from pst_rl.progress.phases import Phase, open_phases
+
+WIDTH = 80
+"""Columns where there is no terminal: a log file, a pipe."""
+
+
+def terminal_width() -> int:
+    """The columns of the terminal that is written to; `WIDTH` where there is none."""
+    return shutil.get_terminal_size((WIDTH, 24)).columns if sys.stdout.isatty() else WIDTH
+
+
+def folded(text: str, width: int = WIDTH, indent: str = "    ") -> str:
+    """A line as lines of at most `width` columns, all but the first indented; a longer word stays whole.
+
+    >>> print(folded("a: 25% of its responses ended within 48 tokens", 30))
+    a: 25% of its responses ended
+        within 48 tokens
+    """
+    lines = textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines)
 
 
 def begins(phase: Phase, path: str) -> str:

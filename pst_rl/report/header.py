@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields
 from math import ceil
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pst_rl.config import PSTConfig
+from pst_rl.peers.kinship import TOGETHER, Kin, alike
+from pst_rl.progress.words import WIDTH, folded
 
 if TYPE_CHECKING:
     from pst_rl.peers.peer_trainer import PeerTrainer
@@ -27,14 +29,21 @@ _NOT_SHOWN = {
 }  # fmt: skip
 
 
-def run_header(trainer: RunFacts, notes: Sequence[str] = (), more: Sequence[tuple[str, str]] = ()) -> list[str]:
-    """Lines about a run that is about to begin.
+def run_header(
+    trainer: RunFacts,
+    notes: Sequence[str] = (),
+    more: Sequence[tuple[str, str]] = (),
+    checkpoint: str | None = None,
+) -> list[str]:
+    """Lines about a run that is about to begin, of at most 80 columns.
 
     Args:
         notes: What was decided for the user, such as what of a preset was left out.
         more: Further (word, text) lines, such as the preset and an estimate of memory.
+        checkpoint: The folder that the run goes on from.
     """
-    rows = [*_peers(trainer), ("processes", processes(trainer)), *_scheme(trainer), *more]
+    rows = [] if checkpoint is None else [("resuming", f"from {checkpoint}")]
+    rows += [*_peers(trainer), *_kinship(trainer), ("processes", processes(trainer)), *_scheme(trainer), *more]
     rows += [("disk", disk(trainer)), ("settings", "; ".join(changed_settings(trainer.args)) or "all TRL's defaults")]
     lines = [line for word, text in rows for line in _wrapped(word, text)]
     lines += [line for note in notes for line in _wrapped("note", note)]
@@ -42,7 +51,7 @@ def run_header(trainer: RunFacts, notes: Sequence[str] = (), more: Sequence[tupl
 
 
 def _wrapped(word: str, text: str) -> list[str]:
-    return textwrap.wrap(text, 108, initial_indent=f"{word:12}", subsequent_indent=" " * 12, break_on_hyphens=False)
+    return folded(f"{word:12}{text}", WIDTH, " " * 12).splitlines()
 
 
 # ---- peers and processes ----
@@ -51,6 +60,17 @@ def _wrapped(word: str, text: str) -> list[str]:
 def _peers(trainer: RunFacts) -> Iterator[tuple[str, str]]:
     for i, (name, engine) in enumerate(trainer.peers.items()):
         yield "" if i else "peers", f"{name}: {describe_peer(trainer, name, engine)}"
+
+
+def _kinship(trainer: RunFacts) -> Iterator[tuple[str, str]]:
+    """Where peers are less different than a vote of them needs."""
+    peers = []
+    for name, engine in trainer.peers.items():
+        spec = trainer.specs[name]
+        source = str(spec.model) if isinstance(spec.model, (str, os.PathLike)) else str(id(spec.model))
+        peers.append(Kin(name, f"{source} {spec.revision}", engine.model.config.model_type))
+    for text in alike(peers):
+        yield "note", f"{text}: {TOGETHER}"
 
 
 def describe_peer(trainer: RunFacts, name: str, engine: PeerTrainer) -> str:
@@ -167,10 +187,24 @@ def changed_settings(args: PSTConfig) -> list[str]:
 
 
 def _prompt(trainer: RunFacts) -> list[str]:
-    """The first question as the first peer reads it."""
-    name, engine = next(iter(trainer.peers.items()))
-    shown = engine.render(trainer.build_prompt(trainer.train_dataset[0]["prompt"], [])).splitlines() or [""]
-    lines = [line if len(line) <= 106 else f"{line[:103]}..." for line in shown[:PROMPT_LINES]]
-    if len(shown) > PROMPT_LINES:
-        lines.append(f"... ({len(shown) - PROMPT_LINES} lines more)")
-    return [f"{'prompt':12}as {name} reads the first question:", *(f"  | {line}" for line in lines)]
+    """The first question as the peers read it, in each form once."""
+    prompt = trainer.build_prompt(trainer.train_dataset[0]["prompt"], [])
+    readers: dict[str, list[str]] = {}
+    for name, engine in trainer.peers.items():
+        readers.setdefault(engine.render(prompt), []).append(name)
+    lines = []
+    for i, (text, names) in enumerate(readers.items()):
+        read = "reads" if len(names) == 1 else "read"
+        lines += _wrapped("" if i else "prompt", f"as {' and '.join(names)} {read} the first question:")
+        lines += _quoted(text)
+    return lines
+
+
+def _quoted(text: str) -> list[str]:
+    """The beginning of a text behind bars; a line that is too long goes on behind two."""
+    room, lines = WIDTH - 4, []
+    for line in text.splitlines() or [""]:
+        parts = [line[start : start + room] for start in range(0, len(line), room)] or [""]
+        lines += [f"  {'||' if k else '| '}{part}".rstrip() if k else f"  | {part}" for k, part in enumerate(parts)]
+    more = len(lines) - PROMPT_LINES
+    return [*lines[:PROMPT_LINES], *([f"  ... ({more} lines more)"] if more > 0 else [])]

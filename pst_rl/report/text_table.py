@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 
+from pst_rl.progress.words import WIDTH as WIDTH
+from pst_rl.progress.words import terminal_width as terminal_width
 from pst_rl.report.text import visible
 
-WIDTH = 80
-"""Columns where there is no terminal: a log file, a pipe."""
 _GAP = "  "
-
-
-def terminal_width() -> int:
-    """The columns of the terminal that is written to; `WIDTH` where there is none."""
-    return shutil.get_terminal_size((WIDTH, 24)).columns if sys.stdout.isatty() else WIDTH
 
 
 def text_table(

@@ -49,6 +49,15 @@ def test_other_logs_have_a_line_too(logs, line):
     assert log_line(logs, 8, 9, PEERS) == line
 
 
+def test_a_line_that_is_too_long_goes_on_below_between_two_words():
+    nine = [f"peer{i}" for i in range(9)]
+    for peers, width in [(PEERS, 80), (PEERS, 200), (nine, 80)]:
+        line, lines = log_line(LOGS, 8, 24, peers), log_line(LOGS, 8, 24, peers, width).splitlines()
+        assert max(map(len, lines)) <= width and "  ".join(part.strip() for part in lines) == line
+        assert lines[0].startswith("step  8/24") and all(part.startswith("  ") for part in lines[1:])
+    assert len(log_line(LOGS, 8, 24, PEERS, 80).splitlines()) == 2
+
+
 @pytest.mark.parametrize(("bar", "kind"), [(False, ReadableProgress), (True, ReadablePrinter)])
 def test_from_python_the_logs_are_readable_too(trainer, tiny, capsys, bar, kind):
     built = trainer(peers={"llama": tiny["llama"]}, disable_tqdm=bar, max_steps=1)
@@ -56,5 +65,6 @@ def test_from_python_the_logs_are_readable_too(trainer, tiny, capsys, bar, kind)
     built.train()
     lines = capsys.readouterr().out.splitlines()
     first = built.state.log_history[0]
-    assert log_line(first, 1, 1, ["llama"]) in lines and not any("{" in line for line in lines)
+    shown = log_line(first, 1, 1, ["llama"], 80).splitlines()
+    assert set(shown) <= set(lines) and max(map(len, lines)) <= 80 and not any("{" in line for line in lines)
     assert set(WHOLE.values()) <= set(first) and f"llama/{EACH['length'][0]}" in first

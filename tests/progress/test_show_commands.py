@@ -34,7 +34,7 @@ class Log(io.StringIO):
         """Returns when a line that is written from now on matches; fails after 20 s of other lines."""
         with self.changed:
             start = len(self.getvalue())
-            found = lambda: re.search(rf"(?m)^{line}.*\n", self.getvalue()[start:])  # noqa: E731
+            found = lambda: re.search(rf"(?m)^{line}.*\n", self.getvalue()[start:].replace("\n    ", " "))  # noqa: E731
             assert self.changed.wait_for(found, timeout=20), f"{line!r} was not said: {self.getvalue()[-2000:]}"
 
 

@@ -31,7 +31,7 @@ def lines(tiny, tmp_path_factory):
 
 
 def test_every_peer_is_described(lines):
-    text = "\n".join(lines[1])
+    text = " ".join(" ".join(lines[1]).split())
     assert "llama: 340 k parameters, all trained at 0.001, float32, chat template" in text
     assert "qwen2: " in text and "of them trained (LoRA) at 0.0003" in text
     assert "gemma2: " in text and "parameters, frozen, float32" in text
@@ -46,15 +46,47 @@ def test_scheme_sizes_and_settings_are_there(lines):
     assert "temperature" not in text and "preset own" in text and "note a lever is left out: why" in text
 
 
-def test_no_line_is_wider_than_a_terminal_with_room(lines):
-    assert max(map(len, lines[1])) <= 110
+def test_no_line_is_wider_than_a_terminal(lines):
+    assert max(map(len, lines[1])) <= 80
 
 
-def test_the_prompt_is_shown_as_the_first_peer_reads_it(lines):
+def test_the_prompt_is_shown_in_each_form_in_which_a_peer_reads_it(lines):
     trainer, found = lines
-    start = next(i for i, line in enumerate(found) if line.startswith("prompt"))
-    shown = "\n".join(line.removeprefix("  | ") for line in found[start + 1 :])
-    assert shown == trainer.engines[0].render(trainer.train_dataset[0]["prompt"]) and shown.endswith("A:")
+    shown, who = {}, None
+    for line in found[next(i for i, line in enumerate(found) if line.startswith("prompt")) :]:
+        if line.startswith("  |"):
+            shown[who].append(line.removeprefix("  | "))
+        else:
+            who = line.removeprefix("prompt").strip()
+            shown[who] = []
+    prompt = trainer.train_dataset[0]["prompt"]
+    forms = {name: engine.render(prompt) for name, engine in trainer.peers.items()}
+    assert len(set(forms.values())) > 1
+    assert {who: "\n".join(text) for who, text in shown.items()} == {
+        f"as {' and '.join(names)} {'read' if len(names) > 1 else 'reads'} the first question:": form
+        for form in forms.values()
+        for names in [[name for name in forms if forms[name] == form]]
+    }
+
+
+def test_peers_that_read_alike_share_a_prompt_and_those_of_one_family_are_named(lines, monkeypatch):
+    trainer, found = lines
+    assert "family" not in "".join(found) and "resuming" not in "".join(found)
+    monkeypatch.setitem(trainer.peers, "gemma2", trainer.peers["llama"])
+    text = " ".join(" ".join(run_header(trainer, checkpoint="runs/mine/checkpoint-20")).split())
+    assert "llama and gemma2 are of one family (llama): a vote of such peers says less" in text
+    assert "as llama and gemma2 read the first question:" in text
+    assert text.startswith("resuming from runs/mine/checkpoint-20")
+
+
+def test_a_long_prompt_goes_on_and_is_cut_at_twelve_lines(lines, monkeypatch):
+    trainer, _ = lines
+    text = "x" * 200 + "\n" + "line\n" * 20
+    for engine in trainer.engines:
+        monkeypatch.setattr(engine, "render", lambda prompt: text)
+    found = run_header(trainer)
+    assert max(map(len, found)) <= 80 and found[-1] == "  ... (11 lines more)"
+    assert found[-13:-10] == [f"  | {'x' * 76}", f"  ||{'x' * 76}", f"  ||{'x' * 48}"]
 
 
 def test_the_disk_counts_models_and_checkpoints(lines):
