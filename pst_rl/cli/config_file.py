@@ -130,6 +130,12 @@ def check_old_names(options: Mapping[str, Any], source: str | None = None) -> No
         raise ValueError(f"{said}: now {shlex.join(as_flags(new, dict.fromkeys(new, str), ''))}")
 
 
+def option_types(command: type) -> dict[str, Any]:
+    """The types of a command's options, by their names on the command line with underscores; no positional ones."""
+    hints = _option_hints(command)
+    return {_flag_name(name, hint): _bare(hint) for name, hint in hints.items() if not _is_positional(hint)}
+
+
 def with_file(command: type, path: str | None) -> tuple[Any, list[str]]:
     """What a file, if there is one, says about a command: a dataclass whose fields are its options.
 

@@ -8,14 +8,15 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, make_dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated, Any, ClassVar, Literal, Protocol, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import tyro
 
 from pst_rl import __version__
 from pst_rl.cli.answers import Answers
-from pst_rl.cli.config_file import check_old_flags, option_value, with_file
+from pst_rl.cli.config_file import check_old_flags, option_types, option_value, with_file
 from pst_rl.cli.eval import Eval
 from pst_rl.cli.exit_status import DONE, INTERRUPTED, OUTPUT_CLOSED, TERMINATED, Terminated, sigterm_raises, status_of
 from pst_rl.cli.gv_gap import GVGap
@@ -135,7 +136,8 @@ def parse(argv: Sequence[str]) -> Command:
     if name == "train":
         return TrainRun.parse(words)
     check_old_flags(words)
-    words = spelt_booleans(words, get_type_hints(COMMANDS[name]))
+    types = option_types(COMMANDS[name])
+    words = spelt_booleans(words, types)
     default, from_file = in_one_line(lambda: with_file(COMMANDS[name], option_value(words, "config")))
     # A type that only tyro reads, of a command that is known at run time.
     flat = Annotated[COMMANDS[name], tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes]  # type: ignore[valid-type]
@@ -146,7 +148,8 @@ def parse(argv: Sequence[str]) -> Command:
     command.__annotations__["options"] = flat
     command.__doc__ = COMMANDS[name].__doc__
     with json_options():
-        return in_one_line(lambda: tyro.cli(command, args=[*from_file, *words], prog=f"pst-rl {name}"))
+        parsed = partial(tyro.cli, command, args=[*from_file, *words], prog=f"pst-rl {name}")
+        return in_one_line(parsed, [*from_file, *words], types)
 
 
 _WHAT = "Language models that improve without labels. `pst-rl COMMAND --help` lists a command's options."

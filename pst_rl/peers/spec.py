@@ -13,6 +13,7 @@ from huggingface_hub.errors import GatedRepoError
 from torch import nn
 from transformers import AutoConfig, PreTrainedModel, TrainingArguments
 
+from pst_rl.hub.places import check_place
 from pst_rl.peers.adapters import check_loaded, own_adapter, with_own_adapter
 from pst_rl.peers.sources import GgufFile, adapter_base, adapter_config, first_line, gguf_on_hub, gguf_path, is_gguf
 
@@ -188,10 +189,10 @@ def check_spec(spec: PeerSpec) -> None:
         check_gguf(path, spec)
     elif os.path.isdir(path):
         check_folder(path, of)
-    elif path.startswith((".", "/", "~")) or path.count("/") > 1:
-        raise ValueError(f"The folder {path!r}{of} does not exist.")
-    elif adapter_base(path, spec.revision) is None:
-        check_hub_model(path, spec)
+    else:
+        check_place(path, of, spec.revision)
+        if adapter_base(path, spec.revision) is None:
+            check_hub_model(path, spec)
     if not is_gguf(path) and (adapter := adapter_config(path, spec.revision)) is not None:
         base = adapter["base_model_name_or_path"]
         if adapter_base(base, adapter.get("revision")) is not None:
