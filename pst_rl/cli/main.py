@@ -16,7 +16,7 @@ import tyro
 
 from pst_rl import __version__
 from pst_rl.cli.answers import Answers
-from pst_rl.cli.config_file import check_old_flags, option_types, option_value, with_file
+from pst_rl.cli.config_file import by_one_name, check_old_flags, option_types, option_value, with_file
 from pst_rl.cli.eval import Eval
 from pst_rl.cli.exit_status import DONE, INTERRUPTED, OUTPUT_CLOSED, TERMINATED, Terminated, sigterm_raises, status_of
 from pst_rl.cli.gv_gap import GVGap
@@ -135,6 +135,7 @@ def parse(argv: Sequence[str]) -> Command:
         )
     if name == "train":
         return TrainRun.parse(words)
+    words = by_one_name(words)
     check_old_flags(words)
     types = option_types(COMMANDS[name])
     words = spelt_booleans(words, types)

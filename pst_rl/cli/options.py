@@ -32,7 +32,7 @@ class TrainOptions:
     answer_column: str | None = None
     """Column with gold answers (used to measure only), if it cannot be guessed."""
     prompt_template: str = "{question}"
-    """Prompt around each question."""
+    """Name of a prompt of the package (boxed.v1), a text file, or a text with {question}. `prompt` means the same."""
     train_questions: int | None = None
     """Unlabelled questions to train on; unset: all of the training split."""
     eval_split: str = "test"

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get
 
 import tyro
 
-from pst_rl.cli.config_file import as_flags, check_old_flags, option_value, option_values, options_given, read_config
+from pst_rl.cli.config_file import (
+    as_flags,
+    by_one_name,
+    check_old_flags,
+    option_value,
+    option_values,
+    options_given,
+    read_config,
+)
 from pst_rl.cli.exit_status import REFUSED
 from pst_rl.cli.mistakes import explained
 from pst_rl.cli.presets import SPEED, all_tiny, not_contradicted, preset_for, switch_on
@@ -65,7 +73,7 @@ def parse(
         ValueError, FileNotFoundError: One line, for anything that cannot be parsed.
         SystemExit: With status 0, after `--help`.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    argv = by_one_name(sys.argv[1:] if argv is None else argv)
     check_old_flags(argv)
     check_trl_names(argv)
     from_file = read_config(path) if (path := option_value(argv, "config")) else {}

@@ -252,6 +252,8 @@ def script(tmp_path_factory):
         (["train", "--objective", "w"], {"weighted_sft"}),
         (["train", "--no-use-p"], {"--no-use-peft"}),
         (["train", "--dry"], {"--dry-run"}),
+        (["train", "--prompt"], {"--prompt-template"}),
+        (["eval", "--prompt"], {"--prompt-template"}),
         (["label", "--group-r"], {"--group-rule"}),
         (["eval", "tiny", "--style", "b"], {"boxed"}),
         (["gv-gap", "--sco"], {"--scope"}),

@@ -189,7 +189,8 @@ def test_prompt_style_and_room_are_those_of_the_run_unless_told_otherwise(run, t
     assert run("eval", "--peers", str(tmp_path / "a")) == 0
     said = capsys.readouterr().out
     assert (
-        "as in the run of these peers: --prompt 'Work out: {question}', --style 'number', --max-new-tokens 20" in said
+        "as in the run of these peers: --prompt-template 'Work out: {question}', --style 'number', --max-new-tokens 20"
+        in said
     )
     found = results(run.folder)
     assert found["settings"]["max_new_tokens"] == 20 and list(found["scorings"]) == ["number"]
@@ -367,7 +368,7 @@ def test_a_verifier_must_score_every_response(tmp_path):
         ("eval", ["--samples", "2", "--k", "3"], r"--k must lie between 1 and --samples \(2\)"),
         ("eval", ["--peers", "/no/folder"], "folder '/no/folder' does not exist"),
         ("eval", ["--data", "none.jsonl"], "There is no file none.jsonl"),
-        ("eval", ["--prompt", "boxd"], "There is no prompt 'boxd': choose one of"),
+        ("eval", ["--prompt-template", "boxd"], "There is no prompt 'boxd': choose one of"),
         ("eval", ["--compare", "none.json"], "no results in none.json"),
         ("eval", ["--split", "tset"], "tiny has no split 'tset'"),
         ("eval", ["--batch-size", "0"], "--batch-size must be at least 1"),
