@@ -149,8 +149,13 @@ def parse(argv: Sequence[str]) -> Command:
     command.__annotations__["options"] = flat
     command.__doc__ = COMMANDS[name].__doc__
     with json_options():
-        parsed = partial(tyro.cli, command, args=[*from_file, *words], prog=f"pst-rl {name}")
-        return in_one_line(parsed, [*from_file, *words], types)
+
+        def parsed(stands_on: Sequence[str] = ()) -> Command:
+            args = [*stands_on, *from_file, *words]
+            return in_one_line(partial(tyro.cli, command, args=args, prog=f"pst-rl {name}"), args, types)
+
+        found = parsed()
+        return parsed(found.preset_flags()) if isinstance(found, Peers) else found
 
 
 _WHAT = "Language models that improve without labels. `pst-rl COMMAND --help` lists a command's options."

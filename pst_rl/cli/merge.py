@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import ClassVar
 
@@ -41,7 +42,10 @@ class Merge:
         peers = find_peers(self.peers)
         folders = {name: Path(self.output_dir, name) for name in peers}
         if used := [str(folder) for folder in folders.values() if folder.exists() and any(folder.iterdir())]:
-            raise ValueError(f"{used[0]} is there already: remove it, or choose another --output-dir.")
+            raise ValueError(
+                f"{used[0]} is there already, and a model is not replaced: remove it, or add --output-dir "
+                f"{free_folder(self.output_dir)}."
+            )
         with phase("merging", len(peers), "peers") as merging:
             for name, place in peers.items():
                 merging.at(name)
@@ -53,3 +57,8 @@ class Merge:
                     write_asked(asked, folders[name])
                 merging.advance()
                 print(f"{name}: {folders[name]}")
+
+
+def free_folder(folder: str) -> Path:
+    """The first of `folder-2`, `folder-3` ... that is not there."""
+    return next(place for n in count(2) if not (place := Path(f"{Path(folder)}-{n}")).exists())

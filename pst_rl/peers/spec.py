@@ -221,7 +221,9 @@ def check_folder(path: str, of: str) -> None:
     names = os.listdir(path)
     if "adapter_config.json" not in names and "config.json" not in names:
         found = [name for name in names if is_gguf(name)]
-        advice = f" Name the file: {os.path.join(path, found[0])!r}." if found else ""
+        found += [name for name in sorted(names) if os.path.isfile(os.path.join(path, name, "config.json"))]
+        found += [name for name in sorted(names) if os.path.isfile(os.path.join(path, name, "adapter_config.json"))]
+        advice = f" Name the model in it: {os.path.join(path, found[0])!r}." if found else ""
         raise ValueError(f"The folder {path!r}{of} holds no model: config.json is missing.{advice}")
     if any(name.endswith(".bin") for name in names) and not any(name.endswith(".safetensors") for name in names):
         raise ValueError(

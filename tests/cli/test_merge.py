@@ -47,5 +47,8 @@ def test_what_is_there_already_is_not_replaced(tiny, tmp_path, capsys):
     (tmp_path / "llama").mkdir()
     (tmp_path / "llama" / "mine.txt").write_text("mine")
     assert main(["merge", "--peers", tiny["llama"], "--output-dir", str(tmp_path)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    (tmp_path.parent / f"{tmp_path.name}-2").mkdir()
+    assert main(["merge", "--peers", tiny["llama"], "--output-dir", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "is there already" in said and f"add --output-dir {tmp_path}-3." in said
     assert main(["merge", "--peers", tiny["llama"], "--dtype", "int4", "--output-dir", str(tmp_path / "x")]) == 2
