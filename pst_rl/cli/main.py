@@ -32,6 +32,7 @@ from pst_rl.cli.sweep import Sweep
 from pst_rl.cli.train import TrainRun
 from pst_rl.cli.trl_names import spelt_booleans
 from pst_rl.progress.show import showing
+from pst_rl.quiet import quiet_output
 
 
 class Command(Protocol):
@@ -89,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv in (["--version"], ["-V"]):
         print(versions())
         return DONE
+    quiet_output()
     command: Command | None = None
     try:
         with sigterm_raises():

@@ -32,6 +32,7 @@ class Merge:
             ValueError: No peers, one that is nowhere, a dtype that there is not, or a folder that is there already.
         """
         from pst_rl.benchmarks.peer_set import find_peers
+        from pst_rl.cli.eval import quiet
         from pst_rl.peers.asked import read_asked, write_asked
         from pst_rl.peers.loading import load_model
         from pst_rl.peers.reader import load_tokenizer
@@ -39,6 +40,7 @@ class Merge:
 
         if self.dtype not in ("auto", "float32", "bfloat16", "float16"):
             raise ValueError(f"--dtype must be auto, float32, bfloat16 or float16, got {self.dtype!r}.")
+        quiet()
         peers = find_peers(self.peers)
         folders = {name: Path(self.output_dir, name) for name in peers}
         if used := [str(folder) for folder in folders.values() if folder.exists() and any(folder.iterdir())]:
