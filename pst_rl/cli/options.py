@@ -71,11 +71,13 @@ def load_splits(options: TrainOptions) -> tuple[Dataset, Dataset]:
     from pst_rl.data import load_questions
     from pst_rl.hub.places import check_place
     from pst_rl.peers.sources import is_gguf
+    from pst_rl.peers.spec import default_name
     from pst_rl.peers.words import read_peers
 
     for peer in read_peers(options.peers):
         if not is_gguf(peer.model):
-            check_place(peer.model, f" of peer {peer.name!r}" if peer.name else "", peer.options.get("revision"))
+            of = f" of peer {peer.name or default_name(peer.model)!r}"
+            check_place(peer.model, of, peer.options.get("revision"))
     columns: dict[str, Any] = {"question_column": options.question_column, "answer_column": options.answer_column}
     train, test = (
         load_questions(options.dataset, split=split, limit=limit, prompt_template=options.prompt_template, **columns)
