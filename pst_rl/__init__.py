@@ -33,8 +33,8 @@ Where things are, and what to touch for what (a name is a file; `...`: more of t
     report/       header (what a run says first), tables (what it prints last), results, plot, sweep, page (the HTML
                   page), compare
     memory/       estimate (how much a run needs), formulas (weights, optimizer states, caches ...)
-    hub/          cards (the model card), push, peer_facts
-    cli/          one file a command: train, eval, push, label ...; parse, presets, progress
+    hub/          cards (the model card), push, peer_facts, places (a folder here, or the Hub's?)
+    cli/          one file a command: train, eval, push, label ...; parse, mistakes, presets, progress
     tiny/         the embedded models and their questions
 
 Glossary:

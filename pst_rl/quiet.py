@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -34,6 +36,30 @@ def quiet_warnings() -> None:
     # TRL still uses the older names; transformers warns at each use.
     message = r".*gradient_checkpointing(_enable|_disable)?` is deprecated"
     warnings.filterwarnings("ignore", message=message, category=FutureWarning)
+
+
+def quiet_output() -> None:
+    """What a command or a script says where nobody watches: `quiet_warnings`, and no bars of libraries.
+
+    Bars ("Loading weights", "Writing model shards", downloads, GGUF blocks) fill a log file, and the phases of
+    `pst_rl.progress` say there what is being done. On a terminal they stay, and so they do where a user sets
+    HF_HUB_DISABLE_PROGRESS_BARS or TQDM_DISABLE otherwise. To be called before the libraries are imported: of those
+    that are there already, transformers, datasets and the Hub's client are told, but tqdm no longer listens.
+    """
+    quiet_warnings()
+    if sys.stderr.isatty():
+        return
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    if os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1") != "1":
+        return
+    switches = {
+        "huggingface_hub.utils": "disable_progress_bars",
+        "transformers.utils.logging": "disable_progress_bar",
+        "datasets.utils.logging": "disable_progress_bar",
+    }
+    for module, switch in switches.items():
+        if module in sys.modules:
+            getattr(sys.modules[module], switch)()
 
 
 def without_tied(load_result: Any, tied: Any) -> Any:

@@ -301,6 +301,8 @@ def check_scheme(
     for name, provider in providers.items():
         if peers < (needed := getattr(provider, "min_peers", 1)):
             raise ValueError(f"The reward {name!r}, as it is set up, needs at least {needed} peers, got {peers}.")
+        if hasattr(provider, "check_peers"):
+            provider.check_peers(specs)
     check_weighting(args, weighting, peers)
     readers = [name for name, p in providers.items() if getattr(p, "needs_labels", False)]
     readers += [scheme] if aggregator.needs_labels else []

@@ -39,6 +39,7 @@ from datasets import Dataset
 from pst_rl import PeerSpec, PSTConfig, PSTTrainer
 from pst_rl.peers.peer_trainer import PeerTrainer
 from pst_rl.peers.reader import load_tokenizer
+from pst_rl.quiet import quiet_output
 from pst_rl.scoring.logprobs import sum_logprobs
 from pst_rl.tiny import TINY_PEERS, tiny_questions
 
@@ -238,6 +239,7 @@ def done(off: dict[str, Any], on: dict[str, Any]) -> str:
 
 
 def main() -> None:
+    quiet_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these, into the table that is there")
     parser.add_argument("--timeout", type=float, default=300, help="seconds for one setting of one architecture")

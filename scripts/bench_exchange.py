@@ -25,6 +25,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.nn.parallel import DistributedDataParallel
 
 from pst_rl import PSTConfig, PSTTrainer
+from pst_rl.quiet import quiet_output
 from pst_rl.tiny import TINY_PEERS, tiny_questions
 
 OURS = {"gather.py": "questions and answers", "weights.py": "PMI", "scorer.py": "scores"}
@@ -93,6 +94,7 @@ class CountingTrainer(PSTTrainer):
 
 def main() -> int:
     """Entry point; see the module's docstring."""
+    quiet_output()
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )

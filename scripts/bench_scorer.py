@@ -25,6 +25,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 
 from pst_rl.coherence.language_model import LanguageModelPredictor
 from pst_rl.coherence.scores import leave_one_out, leave_one_out_naive
+from pst_rl.quiet import quiet_output
 from pst_rl.tiny import TINY_PEERS
 
 LABEL_WORDS = (("No",), ("Yes",))
@@ -49,6 +50,7 @@ class Row:
 
 def main() -> int:
     """Entry point; see the module's docstring."""
+    quiet_output()
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )

@@ -29,6 +29,7 @@ from pst_rl.coherence.labelling import Labelling
 from pst_rl.coherence.language_model import LanguageModelPredictor
 from pst_rl.coherence.predictor import Predictor
 from pst_rl.coherence.search import ICM, Bootstrap, Debate, FoldICM, Gibbs
+from pst_rl.quiet import quiet_output
 from pst_rl.report import pipe_table
 
 STEPS_PER_ITEM = 2  # of ICM, whose default is 12
@@ -71,6 +72,7 @@ class Row:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    quiet_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", type=Path, required=True, help="files of claims or of recorded answers")
     parser.add_argument("--model", help="folder or Hub id; by default the embedded tiny Llama")

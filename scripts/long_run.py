@@ -26,6 +26,7 @@ from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 
 from pst_rl import PSTConfig, PSTTrainer
+from pst_rl.quiet import quiet_output
 from pst_rl.tiny import TINY_PEERS, tiny_questions
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "results"
@@ -59,6 +60,7 @@ def measure() -> dict[str, float]:
 
 def main() -> int:
     """Entry point; see the module's docstring."""
+    quiet_output()
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--from-step", type=int, default=200)

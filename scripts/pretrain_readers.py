@@ -16,6 +16,7 @@ import torch
 from tiny_models.pretrain import train
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from pst_rl.quiet import quiet_output
 from pst_rl.tiny import TINY_PEERS
 from pst_rl.tiny.corpus import Example, Said, as_answered, pretraining_example, response
 from pst_rl.tiny.mistakes import corrupt
@@ -48,6 +49,7 @@ def following_example(rng: Random, misconceived: str) -> Example:
 
 
 def main() -> None:
+    quiet_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mix", choices=["following", "shipped"], required=True)
     parser.add_argument("--out", type=Path, required=True)

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pst_rl import PeerSpec, PSTConfig, PSTTrainer, load_questions, per_sample
+from pst_rl.quiet import quiet_output
 
 LORA = LoraConfig(r=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
 GREEDY = {"max_new_tokens": 8, "do_sample": False}
@@ -84,6 +85,7 @@ def evaluate(run: Path, names: list[str], limit: int) -> dict:
 
 
 def main() -> None:
+    quiet_output()
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--gguf", required=True, help="a GGUF file, or repo:file.gguf")
     cli.add_argument("--plain", type=Path, required=True, help="a folder of a model")

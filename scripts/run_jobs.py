@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pst_rl.quiet import quiet_output
+
 
 @dataclass(frozen=True)
 class Job:
@@ -89,6 +91,7 @@ def _run(index: int) -> tuple[str, bool]:
     try:
         with open(job.file.with_suffix(".log"), "w") as log:
             os.dup2(log.fileno(), 1), os.dup2(log.fileno(), 2)
+            quiet_output()
             result = job.work()
     except Exception:
         error = job.file.with_suffix(".error")

@@ -32,6 +32,7 @@ from pst_rl.aggregation.votes import Majority
 from pst_rl.answers import is_correct
 from pst_rl.measure import Interval, mean_interval, paired_bootstrap
 from pst_rl.peers.prompts import show_peers
+from pst_rl.quiet import quiet_output
 from pst_rl.records import Response, Rollout
 from pst_rl.stages.rollout import fit_prompt, parse, shown_text
 from pst_rl.tiny import TINY_PEERS, tiny_questions
@@ -356,6 +357,7 @@ def file(report: dict, name: str, path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> dict:
+    quiet_output()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", nargs=3, type=Path, default=list(TINY_PEERS.values()), help="folders of the peers")
     parser.add_argument("--name", default="shipped", help="key of these peers in the JSON file")

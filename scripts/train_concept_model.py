@@ -19,6 +19,7 @@ from tiny_models.concept_card import write_concept_card
 
 import pst_rl.tiny as tiny
 from pst_rl.files import file_digest
+from pst_rl.quiet import quiet_output
 from pst_rl.tiny.concepts import (
     CLAIM_STYLE,
     CONCEPT_STYLE,
@@ -173,6 +174,7 @@ def rounded(value):
 
 
 def main() -> None:
+    quiet_output()
     args = parse_args()
     os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
     import torch

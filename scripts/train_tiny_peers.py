@@ -26,6 +26,7 @@ from tiny_models.card import write_card, write_learner_card
 
 import pst_rl.tiny as tiny
 from pst_rl.files import file_digest
+from pst_rl.quiet import quiet_output
 from pst_rl.tiny.mistakes import corrupt
 from pst_rl.tiny.problems import FAMILIES, Problem
 from pst_rl.tiny.questions import stated_answer, tiny_problems, tiny_questions
@@ -306,6 +307,7 @@ def share(of: Iterable[bool], among: list[bool] | None = None) -> float:
 
 
 def main() -> None:
+    quiet_output()
     args = parse_args()
     os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
     start = time.monotonic()

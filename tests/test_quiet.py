@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import subprocess
 import sys
 import warnings
@@ -9,7 +10,8 @@ from collections import namedtuple
 
 import pytest
 
-from pst_rl.quiet import HARMLESS, quiet_logs, quiet_warnings, without_tied
+from pst_rl.cli import main as cli
+from pst_rl.quiet import HARMLESS, quiet_logs, quiet_output, quiet_warnings, without_tied
 
 
 @pytest.fixture
@@ -53,14 +55,32 @@ def test_importing_the_package_drops_them_before_the_libraries_are_there():
     assert done.stdout == f"{[1] * len(HARMLESS)} set()\n"
 
 
-def test_the_older_names_of_gradient_checkpointing_are_not_told_to_users_and_other_warnings_are():
+@pytest.mark.parametrize("quiet", [quiet_warnings, quiet_output, lambda: cli.main(["--help"])])
+def test_the_older_names_of_gradient_checkpointing_are_not_told_to_users_and_other_warnings_are(quiet):
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        quiet_warnings()
-        for name in ("gradient_checkpointing", "gradient_checkpointing_enable", "gradient_checkpointing_disable"):
+        quiet()
+        for name in (
+            "gradient_checkpointing",
+            "is_gradient_checkpointing",
+            "gradient_checkpointing_enable",
+            "gradient_checkpointing_disable",
+        ):
             warnings.warn(f"`{name}` is deprecated and will be removed in v6.", FutureWarning, stacklevel=1)
         warnings.warn("`gradient_checkpointing_func` is deprecated.", FutureWarning, stacklevel=1)
     assert [str(one.message) for one in seen] == ["`gradient_checkpointing_func` is deprecated."]
+
+
+@pytest.mark.parametrize(("terminal", "by_user", "wanted"), [(False, "", "1"), (True, "", None), (False, "0", "0")])
+def test_bars_of_libraries_are_off_where_nobody_watches_unless_wanted(monkeypatch, terminal, by_user, wanted):
+    names = ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS")
+    for name in names:
+        monkeypatch.setenv(name, by_user)
+        if not by_user:
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    quiet_output()
+    assert [os.environ.get(name) for name in names] == [wanted] * 2
 
 
 def test_tied_weights_are_not_missing_and_others_are():

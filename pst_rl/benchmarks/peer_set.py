@@ -20,7 +20,7 @@ def find_peers(peers: Sequence[str]) -> dict[str, str]:
         raise ValueError("No peers were given: name at least one model.")
     if list(peers) == ["tiny"]:
         return {name: str(folder) for name, folder in TINY_PEERS.items()}
-    if len(peers) == 1 and (found := _peers_in(Path(peers[0]))):
+    if len(peers) == 1 and (found := peers_in(Path(peers[0]))):
         return found
     named: dict[str, str] = {}
     for peer in read_peers(peers):
@@ -38,8 +38,8 @@ def _is_model(folder: Path) -> bool:
     return (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file()
 
 
-def _peers_in(folder: Path) -> dict[str, str]:
-    """A trained set: one folder a peer, checkpoints left out; nothing if the folder is a model itself."""
+def peers_in(folder: Path) -> dict[str, str]:
+    """Names and places of a trained set: one folder a peer, checkpoints left out; nothing if it is a model itself."""
     if not folder.is_dir() or _is_model(folder):
         return {}
     inside = [f for f in sorted(folder.iterdir()) if f.is_dir() and not f.name.startswith("checkpoint-")]

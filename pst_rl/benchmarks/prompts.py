@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,10 +55,13 @@ def load_prompt(name: str, needs: tuple[str, ...] = ("question",)) -> PromptFile
     """
     if any(f"{{{placeholder}}}" in name for placeholder in needs):
         return _whole(PromptFile(f"text {digest(name, 8)}", name), needs)
-    path = FOLDER / f"{name}.txt" if (FOLDER / f"{name}.txt").is_file() else Path(name)
-    if not path.is_file():
+    path = next((path for path in (FOLDER / f"{name}.txt", Path(name)) if os.path.isfile(path)), None)
+    if path is None:  # `os.path.isfile` takes a text that is too long for a path, too
         known = ", ".join(sorted(file.name.removesuffix(".txt") for file in FOLDER.glob("*.txt")))
-        raise FileNotFoundError(f"There is no prompt {name!r}: choose one of {known}, or give a text file.")
+        raise FileNotFoundError(
+            f"There is no prompt {name!r}: choose one of {known}, or give a text file, or a "
+            f"text with {' and '.join(f'{{{placeholder}}}' for placeholder in needs)}."
+        )
     return _whole(PromptFile(name, path.read_text(encoding="utf-8")), needs)
 
 

@@ -100,6 +100,9 @@ class TrueFalse:
     def key(self) -> Any:
         return ["true_false", self.judge.digest, self.prompt.digest, *filter(None, [self.judge.rendering])]
 
+    def __post_init__(self):
+        _ = self.words  # a tokenizer that cannot tell them apart is refused before anything is asked
+
     @cached_property
     def words(self) -> LabelWords:
         return LabelWords(self.judge.tokenizer, WORDS, after=self.judge.render([{"role": "user", "content": "a"}]))

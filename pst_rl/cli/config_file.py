@@ -17,6 +17,19 @@ import yaml
 
 from pst_rl.options import OLD_FIELDS, new_spelling
 
+# Other names of options, which work on every command line and in every file.
+ALIASES = {"prompt": "prompt_template"}
+
+
+def by_one_name(argv: Sequence[str]) -> list[str]:
+    """The words of a command line with the one name of each option that has several.
+
+    >>> by_one_name(["--prompt", "boxed.v1", "--limit=3"])
+    ['--prompt-template', 'boxed.v1', '--limit=3']
+    """
+    names = {f"--{other}": f"--{name.replace('_', '-')}" for other, name in ALIASES.items()}
+    return ["".join((names.get(flag, flag), *rest)) for flag, *rest in (word.partition("=") for word in argv)]
+
 
 def option_value(argv: Sequence[str], name: str) -> str | None:
     """The (last) value given for `--name` on the command line, before anything is parsed."""
@@ -53,7 +66,7 @@ def options_given(argv: Sequence[str]) -> set[str]:
 
 
 def read_config(path: str) -> dict[str, Any]:
-    """Option names (with underscores) and values in a YAML or `.json` file.
+    """Option names (with underscores, each by its one name) and values in a YAML or `.json` file.
 
     Raises:
         FileNotFoundError: There is none.
@@ -71,7 +84,8 @@ def read_config(path: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         example = '{"learning_rate": 1e-5}' if is_json else "learning_rate: 1.0e-5"
         raise ValueError(f"{path} must hold option names and values, such as `{example}`.")
-    return {str(key).replace("-", "_"): value for key, value in content.items()}
+    named = {str(key).replace("-", "_"): value for key, value in content.items()}
+    return {ALIASES.get(name, name): value for name, value in named.items()}
 
 
 def as_flags(options: Mapping[str, Any], hints: Mapping[str, Any], source: str) -> list[str]:
@@ -128,6 +142,12 @@ def check_old_names(options: Mapping[str, Any], source: str | None = None) -> No
         new = new_spelling(old)
         said = f"{', '.join(old)} in {source}" if source else ", ".join("--" + n.replace("_", "-") for n in old)
         raise ValueError(f"{said}: now {shlex.join(as_flags(new, dict.fromkeys(new, str), ''))}")
+
+
+def option_types(command: type) -> dict[str, Any]:
+    """The types of a command's options, by their names on the command line with underscores; no positional ones."""
+    hints = _option_hints(command)
+    return {_flag_name(name, hint): _bare(hint) for name, hint in hints.items() if not _is_positional(hint)}
 
 
 def with_file(command: type, path: str | None) -> tuple[Any, list[str]]:

@@ -43,9 +43,9 @@ class Questions:
     """Column with the question, if it cannot be guessed."""
     answer_column: str | None = None
     """Column with the gold answer, if it cannot be guessed."""
-    prompt: str | None = None
+    prompt: Annotated[str | None, tyro.conf.arg(name="prompt-template")] = None
     """Name of a prompt of the package, a text file, or a text with {question}; by default as in a trained peer's run,
-    else the benchmark's."""
+    else the benchmark's. `prompt` means the same."""
     style: Literal["auto", "boxed", "hash", "phrase", "number", "choice"] | None = None
     """Where an answer stands in a response; by default as in a trained peer's run, else the benchmark's styles."""
 
@@ -123,7 +123,8 @@ class Questions:
             if option == "prompt" and any(f"{{{placeholder}}}" not in value for placeholder in NEEDS[benchmark.form]):
                 continue  # the benchmark shows more than a question
             setattr(self, option, value)
-            said.append(f"--{option.replace('_', '-')} {value!r}")
+            flag = {"prompt": "prompt_template"}.get(option, option)
+            said.append(f"--{flag.replace('_', '-')} {value!r}")
         if said:
             print(f"Asked as in the run of these peers: {', '.join(said)}.")
 

@@ -100,11 +100,11 @@ class GVGap(Questions):
         known |= self._asked(items, peers, models, judging)
         if self.compare and earlier:
             known["differently"] = check_alike(earlier, known, self.compare, self.compare_anyway)
-        drawn = self._draw(models, benchmark, items, decoding, cache)
-        scores: dict[str, Any] = {}
+        panels: dict[str, Any] = {}
         for verifier in self.verifiers:
-            for label, panels in self._panels(verifier, trained, judging, list(peers), prompt).items():
-                scores[label] = self._score(label, panels, drawn, threshold, cache)
+            panels |= self._panels(verifier, trained, judging, list(peers), prompt)
+        drawn = self._draw(models, benchmark, items, decoding, cache)
+        scores = {label: self._score(label, panel, drawn, threshold, cache) for label, panel in panels.items()}
         results = known | {
             "scoring": next(iter(benchmark.scorings)),
             "judges": {n: {"model": judges[n], "digest": m.digest} for n, m in judging.items()},

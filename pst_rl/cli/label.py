@@ -126,7 +126,9 @@ class Label:
         from transformers.utils.logging import disable_progress_bar
 
         from pst_rl.coherence.export import check_formats, write_labels
+        from pst_rl.coherence.label_words import LabelWords
         from pst_rl.coherence.summary import summarise, write_summary
+        from pst_rl.peers.reader import load_tokenizer
         from pst_rl.peers.spec import PeerSpec, check_spec
 
         disable_progress_bar()
@@ -136,6 +138,7 @@ class Label:
         check_spec(PeerSpec(self.model))
         claims = self.load()
         check_formats(claims, self.formats)
+        LabelWords(load_tokenizer(self.model), claims.label_words, after=claims.prompts[0])
         options = self._method_options()
         if self.dry_run:
             print("\n".join(self._plan(claims)))

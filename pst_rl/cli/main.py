@@ -8,14 +8,15 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, make_dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated, Any, ClassVar, Literal, Protocol, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import tyro
 
 from pst_rl import __version__
 from pst_rl.cli.answers import Answers
-from pst_rl.cli.config_file import check_old_flags, option_value, with_file
+from pst_rl.cli.config_file import by_one_name, check_old_flags, option_types, option_value, with_file
 from pst_rl.cli.eval import Eval
 from pst_rl.cli.exit_status import DONE, INTERRUPTED, OUTPUT_CLOSED, TERMINATED, Terminated, sigterm_raises, status_of
 from pst_rl.cli.gv_gap import GVGap
@@ -31,6 +32,7 @@ from pst_rl.cli.sweep import Sweep
 from pst_rl.cli.train import TrainRun
 from pst_rl.cli.trl_names import spelt_booleans
 from pst_rl.progress.show import showing
+from pst_rl.quiet import quiet_output
 
 
 class Command(Protocol):
@@ -88,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv in (["--version"], ["-V"]):
         print(versions())
         return DONE
+    quiet_output()
     command: Command | None = None
     try:
         with sigterm_raises():
@@ -134,8 +137,10 @@ def parse(argv: Sequence[str]) -> Command:
         )
     if name == "train":
         return TrainRun.parse(words)
+    words = by_one_name(words)
     check_old_flags(words)
-    words = spelt_booleans(words, get_type_hints(COMMANDS[name]))
+    types = option_types(COMMANDS[name])
+    words = spelt_booleans(words, types)
     default, from_file = in_one_line(lambda: with_file(COMMANDS[name], option_value(words, "config")))
     # A type that only tyro reads, of a command that is known at run time.
     flat = Annotated[COMMANDS[name], tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes]  # type: ignore[valid-type]
@@ -146,7 +151,13 @@ def parse(argv: Sequence[str]) -> Command:
     command.__annotations__["options"] = flat
     command.__doc__ = COMMANDS[name].__doc__
     with json_options():
-        return in_one_line(lambda: tyro.cli(command, args=[*from_file, *words], prog=f"pst-rl {name}"))
+
+        def parsed(stands_on: Sequence[str] = ()) -> Command:
+            args = [*stands_on, *from_file, *words]
+            return in_one_line(partial(tyro.cli, command, args=args, prog=f"pst-rl {name}"), args, types)
+
+        found = parsed()
+        return parsed(found.preset_flags()) if isinstance(found, Peers) else found
 
 
 _WHAT = "Language models that improve without labels. `pst-rl COMMAND --help` lists a command's options."

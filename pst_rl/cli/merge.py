@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import ClassVar
 
@@ -31,6 +32,7 @@ class Merge:
             ValueError: No peers, one that is nowhere, a dtype that there is not, or a folder that is there already.
         """
         from pst_rl.benchmarks.peer_set import find_peers
+        from pst_rl.cli.eval import quiet
         from pst_rl.peers.asked import read_asked, write_asked
         from pst_rl.peers.loading import load_model
         from pst_rl.peers.reader import load_tokenizer
@@ -38,10 +40,14 @@ class Merge:
 
         if self.dtype not in ("auto", "float32", "bfloat16", "float16"):
             raise ValueError(f"--dtype must be auto, float32, bfloat16 or float16, got {self.dtype!r}.")
+        quiet()
         peers = find_peers(self.peers)
         folders = {name: Path(self.output_dir, name) for name in peers}
         if used := [str(folder) for folder in folders.values() if folder.exists() and any(folder.iterdir())]:
-            raise ValueError(f"{used[0]} is there already: remove it, or choose another --output-dir.")
+            raise ValueError(
+                f"{used[0]} is there already, and a model is not replaced: remove it, or add --output-dir "
+                f"{free_folder(self.output_dir)}."
+            )
         with phase("merging", len(peers), "peers") as merging:
             for name, place in peers.items():
                 merging.at(name)
@@ -53,3 +59,8 @@ class Merge:
                     write_asked(asked, folders[name])
                 merging.advance()
                 print(f"{name}: {folders[name]}")
+
+
+def free_folder(folder: str) -> Path:
+    """The first of `folder-2`, `folder-3` ... that is not there."""
+    return next(place for n in count(2) if not (place := Path(f"{Path(folder)}-{n}")).exists())

@@ -32,7 +32,7 @@ class TrainOptions:
     answer_column: str | None = None
     """Column with gold answers (used to measure only), if it cannot be guessed."""
     prompt_template: str = "{question}"
-    """Prompt around each question."""
+    """Name of a prompt of the package (boxed.v1), a text file, or a text with {question}. `prompt` means the same."""
     train_questions: int | None = None
     """Unlabelled questions to train on; unset: all of the training split."""
     eval_split: str = "test"
@@ -62,9 +62,22 @@ class Train(TrainOptions):
 
 
 def load_splits(options: TrainOptions) -> tuple[Dataset, Dataset]:
-    """The questions to train on, and those to measure on."""
-    from pst_rl.data import load_questions
+    """The questions to train on, and those to measure on.
 
+    Raises:
+        FileNotFoundError, ValueError: They cannot be had or read; or a peer is nowhere, which is seen first, before
+            anything is fetched.
+    """
+    from pst_rl.data import load_questions
+    from pst_rl.hub.places import check_place
+    from pst_rl.peers.sources import is_gguf
+    from pst_rl.peers.spec import default_name
+    from pst_rl.peers.words import read_peers
+
+    for peer in read_peers(options.peers):
+        if not is_gguf(peer.model):
+            of = f" of peer {peer.name or default_name(peer.model)!r}"
+            check_place(peer.model, of, peer.options.get("revision"))
     columns: dict[str, Any] = {"question_column": options.question_column, "answer_column": options.answer_column}
     train, test = (
         load_questions(options.dataset, split=split, limit=limit, prompt_template=options.prompt_template, **columns)

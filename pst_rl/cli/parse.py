@@ -14,8 +14,17 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get
 
 import tyro
 
-from pst_rl.cli.config_file import as_flags, check_old_flags, option_value, option_values, options_given, read_config
+from pst_rl.cli.config_file import (
+    as_flags,
+    by_one_name,
+    check_old_flags,
+    option_value,
+    option_values,
+    options_given,
+    read_config,
+)
 from pst_rl.cli.exit_status import REFUSED
+from pst_rl.cli.mistakes import explained
 from pst_rl.cli.presets import SPEED, all_tiny, not_contradicted, preset_for, switch_on
 from pst_rl.cli.trl_names import check_trl_names, spelt_booleans
 from pst_rl.methods import METHODS
@@ -64,7 +73,7 @@ def parse(
         ValueError, FileNotFoundError: One line, for anything that cannot be parsed.
         SystemExit: With status 0, after `--help`.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    argv = by_one_name(sys.argv[1:] if argv is None else argv)
     check_old_flags(argv)
     check_trl_names(argv)
     from_file = read_config(path) if (path := option_value(argv, "config")) else {}
@@ -81,7 +90,7 @@ def parse(
     hints = {**get_type_hints(ModelConfig), **get_type_hints(PSTConfig), **get_type_hints(script)}
     flags = [*as_flags(defaults, hints, "the preset"), *as_flags(from_file, hints, str(path))]
     flags += spelt_booleans(argv, hints)
-    arguments = in_one_line(lambda: _parse_flags((script, PSTConfig, ModelConfig), flags, prog))
+    arguments = in_one_line(lambda: _parse_flags((script, PSTConfig, ModelConfig), flags, prog), flags, hints)
     check_options(arguments.model, MODEL)
     if arguments.model.load_in_4bit and arguments.model.dtype == "float32" and not arguments.config.fp16:
         arguments.model.dtype = "bfloat16"  # as PeerSpec loads what is not quantized; and so 4-bit weights compute
@@ -121,15 +130,20 @@ def preset_options(
     return options | (METHODS[method] if method else {})
 
 
-def in_one_line(parsed: Callable[[], T]) -> T:
-    """What a call of tyro gives; the box that it draws around a mistake becomes the one line of a `ValueError`."""
+def in_one_line(parsed: Callable[[], T], words: Sequence[str] = (), hints: Mapping[str, Any] | None = None) -> T:
+    """What a call of tyro gives; the box that it draws around a mistake becomes the one line of a `ValueError`.
+
+    Args:
+        words, hints: What is parsed, and the types of the options, for a line that says what the option takes.
+    """
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
             found = parsed()
     except SystemExit as stop:
         if stop.code:
-            raise ValueError(_unboxed(said.getvalue())) from None
+            line = _unboxed(said.getvalue())
+            raise ValueError(line if hints is None else explained(line, words, hints)) from None
         raise
     sys.stderr.write(said.getvalue())  # a warning of a library
     return found

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_type_hints
 
 import tyro
 
+from pst_rl.cli.config_file import as_flags
+from pst_rl.cli.presets import PRESETS, preset_for
 from pst_rl.memory.run_shape import MemoryOptions, RunShape
 from pst_rl.progress.phases import phase
 
@@ -25,12 +27,16 @@ ROOM = 0.9  # of a GPU: the rest is for the CUDA context and fragmentation, whic
 class Peers(MemoryOptions):
     """Inspect models before training: what they are, whether they differ, how much memory a run needs.
 
-    Reads configuration, tokenizer and card of each; weights are fetched with --download only. The memory options are
-    those of the training command, with the same names, defaults and meanings.
+    Reads configuration, tokenizer and card of each; weights are fetched with --download only. Memory is that of
+    `pst-rl train` with these peers: its options have the same names and meanings, and stand on the same preset.
     """
 
     peers: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PEER [PEER ...]")]
-    """Hub ids, folders (also of LoRA adapters) or GGUF files; `tiny` stands for the three embedded peers."""
+    """Hub ids, folders (also of LoRA adapters) or GGUF files, `NAME=PLACE` to name one; the output folder of a run for
+    its peers; `tiny` stands for the three embedded ones."""
+    preset: str | None = None
+    """Of `pst-rl train`: demo, own, qlora or paper; `none` for TRL's defaults. By default the one that training takes
+    for these peers."""
     download: bool = False
     """Fetch the weights (safetensors only) into the Hub's cache; goes on where it was interrupted."""
     revision: str | None = None
@@ -59,21 +65,26 @@ class Peers(MemoryOptions):
         from pst_rl.hub.peer_facts import compare_peers, fetch, inspect_peer
         from pst_rl.memory.estimate import estimate
         from pst_rl.peers.sources import gguf_path, is_gguf
-        from pst_rl.tiny import TINY_PEERS
 
         disable_progress_bar()
-        models = [m for peer in self.peers for m in (map(str, TINY_PEERS.values()) if peer == "tiny" else [peer])]
+        named = self.named()
+        models = [model for _, model in named]
         run = self.run_shape()
+
+        def inspect(name: str | None, model: str) -> PeerFacts:
+            facts = inspect_peer(model, self.revision)
+            return replace(facts, name=name or facts.name)
+
         if self.download:
             for model in filter(is_gguf, models):
                 gguf_path(model, self.revision)  # what it is stands in the file
-        peers = [inspect_peer(model, self.revision) for model in models]
+        peers = [inspect(*peer) for peer in named]
         if self.download:
             for k, peer in enumerate(peers):
                 if peer.missing:
                     with phase(f"Downloading {peer.model} ({size(peer)})"):
                         fetch(peer.model, peer.revision)
-                    peers[k] = inspect_peer(peer.model, peer.revision)
+                    peers[k] = inspect(peer.name, peer.model)
         estimated = estimate([peer.shape for peer in peers], run)
         warnings = compare_peers(peers) + [
             f"{peer.name}: prompt and completion of {run.row} tokens do not fit its {peer.shape.context} positions"
@@ -85,6 +96,31 @@ class Peers(MemoryOptions):
         else:
             self.show(peers, warnings, estimated)
 
+    def named(self) -> list[tuple[str | None, str]]:
+        """Name, where one was given, and place of each peer."""
+        from pst_rl.benchmarks.peer_set import peers_in
+        from pst_rl.peers.words import read_peers
+        from pst_rl.tiny import TINY_PEERS
+
+        found: list[tuple[str | None, str]] = []
+        for peer in read_peers(self.peers):
+            inside = TINY_PEERS if peer.model == "tiny" else peers_in(Path(peer.model))
+            found += [(None, str(place)) for place in inside.values()] or [(peer.name, peer.model)]
+        return found
+
+    def preset_flags(self) -> list[str]:
+        """What of the preset memory depends on, as flags below those that are given.
+
+        Raises:
+            ValueError: There is no such preset, or it is not for these peers.
+        """
+        if self.preset == "none" or not self.peers:
+            return []
+        name = preset_for([place for _, place in self.named()], self.preset or "auto")
+        hints = get_type_hints(MemoryOptions)
+        options = {option: value for option, value in PRESETS[name].items() if option in hints}
+        return ["--preset", name, *as_flags(options, hints, name)]
+
     def run_shape(self) -> RunShape:
         """The settings, as the estimate takes them."""
         return RunShape.of(self, self, self.prompt_length)
@@ -92,6 +128,18 @@ class Peers(MemoryOptions):
     def fits(self, estimated: MemoryEstimate) -> bool | None:
         """Whether the run fits into the GPU; `None` if its memory was not given."""
         return None if self.gpu_memory is None else estimated.total <= ROOM * self.gpu_memory * GIB
+
+    def described(self) -> str:
+        """What the estimate is for, in two lines."""
+        run = self.run_shape()
+        trained = f"LoRA of rank {run.lora_rank}" if run.lora_rank else "all weights"
+        weights = ", weights in 4 bits" if run.quantization != "none" else ""
+        preset = "no preset" if self.preset in (None, "none") else f"preset {self.preset}"
+        lengths = f"prompts of {run.prompt_length} tokens, answers of {run.completion_length}"
+        return (
+            f"for a run of {preset}: {trained}{weights}\n"
+            f"{run.batch} rows a pass, {run.generation_rows} sampled together; {lengths}"
+        )
 
     # ---- output ----
 
@@ -104,6 +152,7 @@ class Peers(MemoryOptions):
             shape |= {key: getattr(peer.shape, key) for key in ("parameters", "vocabulary", "context", "layers")}
             rows.append({key: value for key, value in vars(peer).items() if key != "shape"} | shape)
         memory = as_json(estimated) | {"gpu_memory_gib": self.gpu_memory, "fits": self.fits(estimated)}
+        memory |= {"preset": self.preset or "none", "run": vars(self.run_shape())}
         return {"peers": rows, "warnings": warnings, "memory": memory}
 
     def show(self, peers: list[PeerFacts], warnings: list[str], estimated: MemoryEstimate) -> None:
@@ -129,6 +178,7 @@ class Peers(MemoryOptions):
         named = [(peer.name, memory_rows(row)) for peer, row in zip(peers, estimated.peers, strict=True)]
         print("\n".join(table("memory, MiB", named, width, numbers=True)))
         print()
+        console.print(self.described())
         console.print(f"resident {gib(estimated.resident)} + {estimated.peak} {gib(max(estimated.phases.values()))}")
         console.print(f"estimate for one process: {gib(estimated.total)} (docs/memory.md says what is not counted)")
         if self.gpu_memory is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.util
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import field, make_dataclass
 from pathlib import Path
@@ -33,12 +35,19 @@ def print_script(shell: str, commands: Mapping[str, Callable[..., Any]]) -> int:
         commands: The subcommands of `pst-rl`; the options of `train` are replaced by all that it takes.
     """
     known: dict[str, Callable[..., Any]] = {**commands, "train": train_options()}
+    status, script = 0, io.StringIO()
     try:
-        with json_options():
+        with json_options(), contextlib.redirect_stdout(script):
             tyro.extras.subcommand_cli_from_dict(known, args=["--tyro-print-completion", shell], prog="pst-rl")
     except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
+        status = int(stop.code or 0)
+    print("\n".join(map(_with_short_help, script.getvalue().splitlines())))
+    return status
+
+
+def _with_short_help(line: str) -> str:
+    """A line of the script with each option's help in one line: tyro (1.0) would offer a second one as a word."""
+    return line.replace(r"\n", " ") if line.startswith("COMPLETION_SPEC = ") else line
 
 
 def train_options() -> type:

@@ -37,8 +37,16 @@ class TrainRun:
 
     @classmethod
     def parse(cls, argv: Sequence[str]) -> TrainRun:
-        """Reads the words after `pst-rl train`; raises as [`pst_rl.cli.parse.parse`] does."""
-        return cls(parse(Train, PRESETS, TINY_STYLE, argv, prog="pst-rl train"), ("train", *argv))
+        """Reads the words after `pst-rl train`, and the prompt that they name.
+
+        Raises:
+            ValueError, FileNotFoundError, SystemExit: As [`pst_rl.cli.parse.parse`] does; or there is no such prompt.
+        """
+        from pst_rl.benchmarks.prompts import load_prompt
+
+        arguments = parse(Train, PRESETS, TINY_STYLE, argv, prog="pst-rl train")
+        arguments.script.prompt_template = load_prompt(arguments.script.prompt_template).text
+        return cls(arguments, ("train", *argv))
 
     def run(self) -> int:
         """Measures, trains, measures and saves; returns the exit status.

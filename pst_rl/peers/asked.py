@@ -120,13 +120,17 @@ def write_asked(asked: Asked, folder: str | Path) -> Path:
 
 
 def read_asked(model: str | Path) -> Asked | None:
-    """The record of a peer's folder or Hub repository; `None` if it has none, or the Hub cannot be reached.
+    """The record of a peer's folder or Hub repository; `None` if it has none, is a file, or the Hub cannot be reached.
 
     Raises:
         ValueError: The file is damaged, or of a newer version.
     """
     from transformers.utils import cached_file
 
+    from pst_rl.peers.sources import is_gguf
+
+    if is_gguf(model):  # a file, which has nothing beside it
+        return None
     absent = ("gated_repo", "missing_entries", "connection_errors")
     path = cached_file(str(model), FILE, **{f"_raise_exceptions_for_{kind}": False for kind in absent})
     if path is None:

@@ -13,6 +13,7 @@ from huggingface_hub.errors import GatedRepoError
 from torch import nn
 from transformers import AutoConfig, PreTrainedModel, TrainingArguments
 
+from pst_rl.hub.places import check_place
 from pst_rl.peers.adapters import check_loaded, own_adapter, with_own_adapter
 from pst_rl.peers.sources import GgufFile, adapter_base, adapter_config, first_line, gguf_on_hub, gguf_path, is_gguf
 
@@ -188,10 +189,10 @@ def check_spec(spec: PeerSpec) -> None:
         check_gguf(path, spec)
     elif os.path.isdir(path):
         check_folder(path, of)
-    elif path.startswith((".", "/", "~")) or path.count("/") > 1:
-        raise ValueError(f"The folder {path!r}{of} does not exist.")
-    elif adapter_base(path, spec.revision) is None:
-        check_hub_model(path, spec)
+    else:
+        check_place(path, of, spec.revision)
+        if adapter_base(path, spec.revision) is None:
+            check_hub_model(path, spec)
     if not is_gguf(path) and (adapter := adapter_config(path, spec.revision)) is not None:
         base = adapter["base_model_name_or_path"]
         if adapter_base(base, adapter.get("revision")) is not None:
@@ -220,7 +221,9 @@ def check_folder(path: str, of: str) -> None:
     names = os.listdir(path)
     if "adapter_config.json" not in names and "config.json" not in names:
         found = [name for name in names if is_gguf(name)]
-        advice = f" Name the file: {os.path.join(path, found[0])!r}." if found else ""
+        found += [name for name in sorted(names) if os.path.isfile(os.path.join(path, name, "config.json"))]
+        found += [name for name in sorted(names) if os.path.isfile(os.path.join(path, name, "adapter_config.json"))]
+        advice = f" Name the model in it: {os.path.join(path, found[0])!r}." if found else ""
         raise ValueError(f"The folder {path!r}{of} holds no model: config.json is missing.{advice}")
     if any(name.endswith(".bin") for name in names) and not any(name.endswith(".safetensors") for name in names):
         raise ValueError(

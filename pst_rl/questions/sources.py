@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pst_rl.hub.places import check_place
 from pst_rl.questions.csv_rows import read_csv
 from pst_rl.questions.json_rows import read_json
 
@@ -103,10 +104,12 @@ def load_hub(hub_id: str, config: str | None) -> DatasetDict:
 
     Raises:
         FileNotFoundError: if it is not there, is gated, or the Hub cannot be reached.
+        ValueError: if it can only be a path, and nothing is there.
     """
     from datasets import load_dataset
     from datasets.exceptions import DatasetNotFoundError
 
+    check_place(hub_id, kind="dataset")
     try:
         try:
             return load_dataset(hub_id, config)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from accelerate.utils import broadcast_object_list
 
@@ -12,6 +13,7 @@ from pst_rl.aggregation.base import spellings
 from pst_rl.answers import Answer
 from pst_rl.coherence.constraints import AtMostOne
 from pst_rl.coherence.ensemble import Ensemble
+from pst_rl.coherence.label_words import LabelWords
 from pst_rl.coherence.labelling import Labelling
 from pst_rl.coherence.language_model import LanguageModelPredictor
 from pst_rl.coherence.problem import Problem
@@ -20,9 +22,13 @@ from pst_rl.coherence.templates import Template, find_template
 from pst_rl.options import check_choices
 from pst_rl.peers.foreign_text import Guard, one_line
 from pst_rl.peers.prompts import prompt_text
+from pst_rl.peers.reader import load_tokenizer
 from pst_rl.records import Group, Rewards
 from pst_rl.rewards.base import blank
 from pst_rl.scoring.juror import Juror
+
+if TYPE_CHECKING:
+    from pst_rl.peers.spec import PeerSpec
 
 SEARCH: dict[str, Any] = {"sweeps": 2, "anneal_to": 0.0, "start": "empty", "restarts": 24}
 Candidates = Literal["claims", "labels"]
@@ -70,7 +76,8 @@ class ICMReward:
         batch_size: Rows per forward pass.
 
     Raises:
-        ValueError: An unknown option, method or template; a method that fine-tunes the judge.
+        ValueError: An unknown option, method or template; a method that fine-tunes the judge; words of labels that a
+            judge's tokenizer cannot tell apart at one position (of peers: when the trainer is built).
     """
 
     reads_answers = True
@@ -105,7 +112,33 @@ class ICMReward:
         if candidates == "labels":
             self.answers = {Answer.of(name).key: label for label, name in enumerate(self.template.label_names)}
         self.judge = Juror(judge) if isinstance(judge, str) and judge not in ("peers", "first_peer") else judge
+        if not isinstance(self.judge, str):
+            self._check_words("the judge", self.judge.tokenizer)
         self.reward, self.separator, self.batch_size = reward, separator, batch_size
+
+    def check_peers(self, specs: Mapping[str, PeerSpec]) -> None:
+        """Whether the tokenizers of the peers that judge tell the labels' words apart; no weights are read.
+
+        Raises:
+            ValueError: One of them does not.
+        """
+        names = list(specs) if self.judge == "peers" else list(specs)[:1] if self.judge == "first_peer" else []
+        for name in names:
+            spec = specs[name]
+            tokenizer = spec.processing_class
+            named = isinstance(spec.model, (str, os.PathLike))  # else TRL has its tokenizer from where it was loaded
+            place = str(spec.model) if named else getattr(spec.model, "name_or_path", "")
+            if tokenizer is None and place:
+                code = {"trust_remote_code": spec.trust_remote_code}
+                tokenizer = load_tokenizer(place, revision=spec.revision, **code)
+            if tokenizer is not None:
+                self._check_words(f"the peer {name!r}", tokenizer)
+
+    def _check_words(self, judge: str, tokenizer: Any) -> None:
+        try:
+            LabelWords(tokenizer, self.template.label_words, after=self.template.content_free)
+        except ValueError as error:
+            raise ValueError(f"The reward {self.name!r} with {judge} as a judge: {error}") from error
 
     def __call__(self, group: Group) -> Rewards:
         # The same prompts for all judges: none of them may find its control tokens in what a peer wrote.

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pst_rl.hub.places import check_place
 from pst_rl.peers.loading import load_model
 from pst_rl.peers.prompts import BASE_TEMPLATE
 from pst_rl.peers.reader import PromptReader, end_ids, load_tokenizer
+from pst_rl.peers.sources import is_gguf
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -58,7 +60,8 @@ class Juror(PromptReader):
         template_date: The day that its chat template writes as today's, as YYYY-MM-DD; unset: a fixed one.
 
     Raises:
-        ValueError: A loaded model without its tokenizer; a template without its place for the prompt.
+        ValueError: A loaded model without its tokenizer; a folder that is not there; a template without its place for
+            the prompt.
         OSError: No safetensors weights under this name.
     """
 
@@ -79,6 +82,8 @@ class Juror(PromptReader):
         if isinstance(model, (str, os.PathLike)):
             from accelerate import PartialState
 
+            if not is_gguf(model):
+                check_place(model, revision=revision)
             tokenizer = tokenizer or load_tokenizer(model, revision=revision, trust_remote_code=False)
             model = load_model(model, revision=revision, dtype=dtype, trust_remote_code=False)
             device = device or PartialState().device

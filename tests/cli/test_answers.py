@@ -86,7 +86,7 @@ def test_colour_is_for_terminals_and_a_file_holds_text(folder):
         (["said.jsonl"], "said.jsonl, line 1 has no column 'response'; name one with --column: question, text."),
         (["said.jsonl", "--column", "answer"], "has no column 'answer'"),
         (["said.jsonl", "--column", "text", "--limit", "-1"], "--limit must not be negative"),
-        (["said.jsonl", "--style", "latex"], "invalid choice 'latex'"),
+        (["said.jsonl", "--style", "latex"], "--style: expected one of"),
         (["."], "There is no file ."),
     ],
 )

@@ -220,7 +220,7 @@ def test_a_file_that_is_no_configuration_is_refused(name, file, content, said, c
     [
         ("smaples: 3", "Unknown option 'smaples' in o.yaml; did you mean 'samples'?"),
         ("collaborative: 3", "'collaborative' in o.yaml must be true or false, got 3"),
-        ("samples: many", "invalid literal for int() with base 10: 'many'"),
+        ("samples: many", "--samples: expected a whole number, got 'many'."),
     ],
 )
 def test_a_wrong_option_in_a_file_is_said(content, said, capsys):
@@ -252,6 +252,8 @@ def script(tmp_path_factory):
         (["train", "--objective", "w"], {"weighted_sft"}),
         (["train", "--no-use-p"], {"--no-use-peft"}),
         (["train", "--dry"], {"--dry-run"}),
+        (["train", "--prompt"], {"--prompt-template"}),
+        (["eval", "--prompt"], {"--prompt-template"}),
         (["label", "--group-r"], {"--group-rule"}),
         (["eval", "tiny", "--style", "b"], {"boxed"}),
         (["gv-gap", "--sco"], {"--scope"}),

@@ -15,6 +15,7 @@ from pst_rl.benchmarks.model import LanguageModel
 from pst_rl.benchmarks.prompts import PromptFile, load_prompt
 from pst_rl.benchmarks.verifiers import Case, Function, Likelihood, TrueFalse, load_verifier, verify
 from pst_rl.cli import main as cli
+from pst_rl.cli.gv_gap import GVGap
 from pst_rl.peers.asked import Asked, write_asked
 
 CASES = [Case("2+2?", "2+2?", " 2+2=4. #### 4"), Case("2+2?", "2+2?", " #### 5"), Case("2+2?", "2+2?", "")]
@@ -189,7 +190,8 @@ def test_prompt_style_and_room_are_those_of_the_run_unless_told_otherwise(run, t
     assert run("eval", "--peers", str(tmp_path / "a")) == 0
     said = capsys.readouterr().out
     assert (
-        "as in the run of these peers: --prompt 'Work out: {question}', --style 'number', --max-new-tokens 20" in said
+        "as in the run of these peers: --prompt-template 'Work out: {question}', --style 'number', --max-new-tokens 20"
+        in said
     )
     found = results(run.folder)
     assert found["settings"]["max_new_tokens"] == 20 and list(found["scorings"]) == ["number"]
@@ -197,7 +199,7 @@ def test_prompt_style_and_room_are_those_of_the_run_unless_told_otherwise(run, t
     assert "Q: Work out: " in capsys.readouterr().out
     words = ["--peers", str(tmp_path / "a"), str(tmp_path / "b"), "--style", "hash", "--dry-run"]
     assert run("eval", *words) == 0  # they agree on the prompt alone
-    assert "--prompt 'Work out: {question}'.\n" in capsys.readouterr().out
+    assert "--prompt-template 'Work out: {question}'.\n" in capsys.readouterr().out
 
 
 def test_options_say_otherwise_and_another_way_of_asking_is_not_compared(run, hybrid, monkeypatch, capsys):
@@ -256,6 +258,13 @@ def test_gv_gap_measures_every_peer_by_every_verifier(run, capsys):
             assert own["gap"]["value"] == pytest.approx(own["verified"]["value"] - own["generation"]["value"])
             assert own["pass@3"]["value"] >= own["generation"]["value"]
     assert "relative_gap" in capsys.readouterr().out
+
+
+def test_words_that_a_judge_cannot_tell_apart_are_refused_before_anything_is_asked(run, monkeypatch, capsys):
+    monkeypatch.setattr("pst_rl.benchmarks.verifiers.WORDS", (("zzq",), ("zzy",)))
+    monkeypatch.setattr(GVGap, "_draw", None)
+    assert run("gv-gap", "--samples", "2", "--verifiers", "likelihood", "true_false", limit="2") == 2
+    assert "'zzq' and 'zzy' begin with the same token" in capsys.readouterr().err
 
 
 def brevity(questions, responses):
@@ -367,7 +376,7 @@ def test_a_verifier_must_score_every_response(tmp_path):
         ("eval", ["--samples", "2", "--k", "3"], r"--k must lie between 1 and --samples \(2\)"),
         ("eval", ["--peers", "/no/folder"], "folder '/no/folder' does not exist"),
         ("eval", ["--data", "none.jsonl"], "There is no file none.jsonl"),
-        ("eval", ["--prompt", "boxd"], "There is no prompt 'boxd': choose one of"),
+        ("eval", ["--prompt-template", "boxd"], "There is no prompt 'boxd': choose one of"),
         ("eval", ["--compare", "none.json"], "no results in none.json"),
         ("eval", ["--split", "tset"], "tiny has no split 'tset'"),
         ("eval", ["--batch-size", "0"], "--batch-size must be at least 1"),

@@ -1,5 +1,9 @@
 """Adapters become plain models that answer alike."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -43,9 +47,28 @@ def test_an_adapter_becomes_a_plain_model_that_says_the_same(adapter, tiny, tmp_
     assert AutoTokenizer.from_pretrained(tmp_path / "out" / "one").chat_template
 
 
+def test_a_log_file_has_phases_and_no_bars_of_libraries(tiny, tmp_path):
+    pytest.importorskip("gguf")
+    from gguf_files import write_gguf
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(tiny["qwen2"])
+    file = write_gguf(model, AutoTokenizer.from_pretrained(tiny["qwen2"]), tmp_path / "packed.gguf")
+    words = ["merge", "--peers", str(file), tiny["llama"], "--output-dir", str(tmp_path / "out")]
+    hidden = {"HF_HUB_DISABLE_PROGRESS_BARS", "TQDM_DISABLE"}
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    command = [sys.executable, "-m", "pst_rl.cli", *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("merging: 2 peers\n") and "\r" not in done.stderr and "%|" not in done.stderr
+
+
 def test_what_is_there_already_is_not_replaced(tiny, tmp_path, capsys):
     (tmp_path / "llama").mkdir()
     (tmp_path / "llama" / "mine.txt").write_text("mine")
     assert main(["merge", "--peers", tiny["llama"], "--output-dir", str(tmp_path)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    (tmp_path.parent / f"{tmp_path.name}-2").mkdir()
+    assert main(["merge", "--peers", tiny["llama"], "--output-dir", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "is there already" in said and f"add --output-dir {tmp_path}-3." in said
     assert main(["merge", "--peers", tiny["llama"], "--dtype", "int4", "--output-dir", str(tmp_path / "x")]) == 2

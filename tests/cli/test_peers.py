@@ -22,6 +22,7 @@ from pst_rl import PSTConfig
 from pst_rl.cli import main as cli
 from pst_rl.cli.config_file import as_flags
 from pst_rl.memory.run_shape import MemoryOptions, RunShape
+from pst_rl.peers.spec import PeerSpec, check_spec
 from pst_rl.tiny import TINY_PEERS
 
 HINTS = get_type_hints(MemoryOptions)
@@ -84,6 +85,53 @@ def test_json_has_facts_memory_and_verdict(peers):
     assert found["memory"]["fits"] is False and found["memory"]["peers"][1]["weights"] == 4 * 340128
 
 
+# What is estimated is the run that training would make
+
+
+def test_the_output_folder_of_a_run_stands_for_its_peers(peers, copy, tmp_path):
+    copy(folder="run/a"), copy("qwen2", folder="run/b"), (tmp_path / "run" / "completions").mkdir()
+    status, out, _ = peers(tmp_path / "run", "--json")
+    assert status == 0 and [peer["name"] for peer in json.loads(out)["peers"]] == ["a", "b"]
+    refused(peers(TINY_PEERS["llama"], tmp_path), "holds no model")
+    with pytest.raises(ValueError, match=f"Name the model in it: '{tmp_path / 'run' / 'a'}'"):
+        check_spec(PeerSpec(str(tmp_path / "run")))
+    status, out, _ = peers(f"mine={tmp_path / 'run' / 'a'}", "--json")
+    assert status == 0 and [peer["name"] for peer in json.loads(out)["peers"]] == ["mine"]
+
+
+@pytest.fixture
+def other(tmp_path):
+    """A peer that is none of the embedded ones: by its tokenizer."""
+    folder = tmp_path / "other"
+    shutil.copytree(TINY_PEERS["llama"], folder)
+    path = folder / "tokenizer.json"
+    path.write_text(path.read_text() + " ")
+    return folder
+
+
+def test_the_estimate_is_that_of_the_preset_which_training_takes(peers, other):
+    from pst_rl.cli.options import Train
+    from pst_rl.cli.parse import parse
+    from pst_rl.cli.presets import PRESETS, TINY_STYLE
+
+    flags = ["--use-cpu", "--peers", str(other), "--dataset", "x.csv", "--report-to", "none"]
+    training = parse(Train, PRESETS, TINY_STYLE, flags)
+    shape = RunShape.of(training.config, training.model, 512)
+    assert cli.parse(["peers", str(other), "--use-cpu"]).run_shape() == shape
+    assert shape.lora_rank == 16
+    status, out, _ = peers(other)
+    assert status == 0 and "for a run of preset own: LoRA of rank 16\n8 rows a pass, 64 sampled together" in out
+
+
+def test_flags_and_another_preset_come_before_it(peers, other):
+    assert "for a run of preset own: all weights" in peers(other, "--no-use-peft")[1]
+    assert "for a run of no preset: all weights" in peers(other, "--preset", "none")[1]
+    assert "for a run of preset qlora: LoRA of rank 16, weights in 4 bits" in peers(other, "--preset", "qlora")[1]
+    assert "for a run of preset demo: all weights" in peers("tiny")[1]
+    refused(peers(other, "--preset", "demo"), "was chosen for the tiny peers")
+    refused(peers(other, "--preset", "dmo"), "Unknown preset 'dmo'")
+
+
 def test_settings_change_the_estimate(peers):
     totals = [json.loads(peers("tiny", "--json", *w)[1])["memory"]["resident"] for w in ([], ["--beta", "0.1"])]
     assert totals[1] > totals[0]
@@ -98,7 +146,7 @@ def shapes(**options):
 
     options = {"use_cpu": True} | options
     words = as_flags(options, HINTS, "here")
-    ours = cli.parse(["peers", "x", "--prompt-length", "50", *words]).run_shape()
+    ours = cli.parse(["peers", "x", "--preset", "none", "--prompt-length", "50", *words]).run_shape()
     of_model = {field.name for field in dataclasses.fields(ModelConfig)}
     model = {name: value for name, value in options.items() if name in of_model}
     rest = {name: value for name, value in options.items() if name not in of_model}

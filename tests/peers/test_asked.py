@@ -80,3 +80,8 @@ def test_the_record_is_no_part_of_what_a_model_is_known_by(tiny, tmp_path):
     before = model_digest(str(folder))
     write_asked(Asked(), folder)
     assert model_digest(str(folder)) == before
+
+
+@pytest.mark.parametrize("name", ["/there/x.gguf", "org/model:x.gguf"])
+def test_a_gguf_file_has_no_record(name):
+    assert read_asked(name) is None

@@ -119,3 +119,27 @@ def test_every_method_works_in_a_training_or_is_refused(method, trainer):
     )
     run.train()
     assert 0.0 <= run.state.log_history[0]["llama/reward/icm"] <= 1.0
+
+
+# words that one position cannot tell apart: "0" and "1" begin with the same token behind this prompt, a space
+
+
+ALIKE = {"template": "Q: {question}\nC: {claim}\n=", "label_names": ["0", "1"], "label_words": [[" 0"], [" 1"]]}
+SAID = "The reward 'icm' with the {} as a judge: ' 0' and ' 1' begin with the same token"
+
+
+@pytest.mark.parametrize("judge", ["peers", "first_peer"])
+def test_words_that_a_peer_cannot_tell_apart_are_refused_when_the_trainer_is_built(trainer, tiny, judge):
+    with pytest.raises(ValueError, match=SAID.format("peer 'llama'")):
+        trainer(reward_providers=[ICMReward(judge=judge, **ALIKE)], peers=[tiny["llama"]])
+
+
+def test_words_that_a_loaded_peer_cannot_tell_apart_are_refused_too(trainer, tiny):
+    model = AutoModelForCausalLM.from_pretrained(tiny["llama"])
+    with pytest.raises(ValueError, match="begin with the same token"):
+        trainer(reward_providers=[ICMReward(**ALIKE)], peers={"a": model})
+
+
+def test_words_that_a_frozen_judge_cannot_tell_apart_are_refused_at_once(judge):
+    with pytest.raises(ValueError, match=SAID.format("judge")):
+        ICMReward(judge=Juror(judge.model, judge.tokenizer), **ALIKE)
