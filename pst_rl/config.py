@@ -197,7 +197,7 @@ class PSTConfig(GRPOConfig):
     rows_per_generate: int | None = field(
         default=None, metadata={"help": "Rows generated at a time, sorted by prompt length; unset: all at once."}
     )
-    answer_style: Literal["auto", "boxed", "hash", "phrase", "number", "choice"] = field(
+    answer_style: Literal["auto", "boxed", "hash", "phrase", "number", "choice", "text"] = field(
         default="auto", metadata={"help": "Which statement counts as the final answer."}
     )
     answer_metric: Literal["whole", "first", "set", "letter"] = field(

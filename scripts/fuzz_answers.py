@@ -28,7 +28,7 @@ from pst_rl.answers import canonical_key, equivalent, extract_answers, find_answ
 ROOT = Path(__file__).resolve().parents[1]
 CORPUS = ROOT / "tests" / "corpus" / "answers.json"
 REPORT = ROOT / "docs" / "results" / "fuzz.md"
-STYLES = ("auto", "boxed", "hash", "phrase", "number", "choice")
+STYLES = ("auto", "boxed", "hash", "phrase", "number", "choice", "text")
 GOLDS = ("18", "7.03", "-2,1", r"x \le 5", r"\sqrt{2}", r"(-\infty, 5]", r"\{1, 2\}", "y = 2x + 3")
 ATOMS = [
     *"0 1 7 12 3.5 1,234 .5 - + * ** / ^ _ ( ) [ ] { } = x y e i ! | < > % & $ , ; : . ' A (B) B. C) ~ # ` ?".split(),

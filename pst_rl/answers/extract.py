@@ -24,12 +24,13 @@ from pst_rl.answers.choices import find_bracketed, find_choice
 from pst_rl.answers.fallback import find_last_quantity, find_number, find_verdict, find_whole
 from pst_rl.answers.parts import answer_parts
 from pst_rl.answers.reading import Reading, Reason
+from pst_rl.answers.short_text import find_short_text
 from pst_rl.answers.statements import find_correction, find_hash, find_heading, find_phrase, find_tag
 from pst_rl.answers.thoughts import spoken
 
 __all__ = ["Answer", "Style", "answer_parts", "extract_answer", "extract_answers", "find_answer", "readings"]
 
-Style = Literal["auto", "boxed", "hash", "phrase", "number", "choice"]
+Style = Literal["auto", "boxed", "hash", "phrase", "number", "choice", "text"]
 
 _WINDOW = 20_000  # only the end of a response is inspected, in characters
 
@@ -58,7 +59,8 @@ def find_answer(text: str, style: Style = "auto") -> Answer | None:
     r"""Find the final answer of a response, or None if it states none.
 
     "auto" takes the first form that is present, in the order of this module's docstring. The other styles accept one
-    form only: "boxed", "hash" ("#### x"), "phrase", "choice" (a letter), "number" (the last number alone).
+    form only: "boxed", "hash" ("#### x"), "phrase", "choice" (a letter), "number" (the last number alone);
+    "text" takes a tag, box, heading or phrase, else a short answer in words, such as a name (`short_text`).
 
     >>> find_answer("So x = 3.\nThe answer is \\boxed{3}.")
     Answer(text='3', key='3', start=10)
@@ -155,4 +157,5 @@ FINDERS: dict[str, tuple[Callable[[str], Reading | None], ...]] = {
     "phrase": (find_phrase,),
     "number": (find_number,),
     "choice": (_find_stated_choice, find_choice, _find_whole_choice),
+    "text": (find_tag, _find_box, find_heading, find_phrase, find_short_text),
 }

@@ -21,7 +21,7 @@ class Scoring:
             solutions in any order, `"letter"` for a choice.
     """
 
-    style: Literal["auto", "boxed", "hash", "phrase", "number", "choice"] = "auto"
+    style: Literal["auto", "boxed", "hash", "phrase", "number", "choice", "text"] = "auto"
     metric: Metric = "whole"
 
 

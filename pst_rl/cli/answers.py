@@ -30,7 +30,7 @@ class Answers:
     """JSON lines or plain text; "-" is the standard input."""
     column: str = "response"
     """Column of the responses in JSON lines."""
-    style: Literal["auto", "boxed", "hash", "phrase", "number", "choice"] = "auto"
+    style: Literal["auto", "boxed", "hash", "phrase", "number", "choice", "text"] = "auto"
     """Where to look for an answer."""
     limit: int = 50
     """Responses shown; the table counts all of them."""

@@ -46,7 +46,7 @@ class Questions:
     prompt: Annotated[str | None, tyro.conf.arg(name="prompt-template")] = None
     """Name of a prompt of the package, a text file, or a text with {question}; by default as in a trained peer's run,
     else the benchmark's. `prompt` means the same."""
-    style: Literal["auto", "boxed", "hash", "phrase", "number", "choice"] | None = None
+    style: Literal["auto", "boxed", "hash", "phrase", "number", "choice", "text"] | None = None
     """Where an answer stands in a response; by default as in a trained peer's run, else the benchmark's styles."""
 
     max_new_tokens: int | None = None

@@ -102,8 +102,8 @@ def _advice(own: Shares, limit: int) -> str:
     some = "most responses have no" if own.read else "no response has an"
     return (
         f"{some} answer that is read. Ask for it in a form that is (--prompt-template '{{question}} Put your final "
-        "answer within \\boxed{}.'), or say which form they have (--answer-style). `pst-rl answers` shows how a "
-        "response is read."
+        "answer within \\boxed{}.'), or say which form they have (--answer-style; `text` for names and other "
+        "words). `pst-rl answers` shows how a response is read."
     )
 
 
