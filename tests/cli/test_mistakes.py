@@ -38,7 +38,7 @@ def test_a_mistake_of_training(words, said):
         (["--limit", "abc", "tiny"], "--limit: expected a whole number or None, got 'abc'."),
         (["tiny", "--limit"], "--limit: expected a whole number or None, got nothing."),
         (["tiny", "--k", "1", "x"], "--k: expected a whole number, or several, got '1' 'x'."),
-        (["tiny", "--style", "boxd"], "number, choice or None, got 'boxd'. Did you mean 'boxed'?"),
+        (["tiny", "--style", "boxd"], "choice, text or None, got 'boxd'. Did you mean 'boxed'?"),
         (["tiny", "--chat-template-kwargs", "{a"], "expected JSON such as '{\"key\": 1}' or None, got '{a'."),
     ],
 )
