@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import torch
 from trl import GRPOConfig
 
+from pst_rl.answers.reading import Style
 from pst_rl.answers.score import Metric
 from pst_rl.options import OLD_FIELDS, check_choices, new_spelling
 from pst_rl.options.best_metric import choose_metric, follow_upwards
@@ -197,9 +198,7 @@ class PSTConfig(GRPOConfig):
     rows_per_generate: int | None = field(
         default=None, metadata={"help": "Rows generated at a time, sorted by prompt length; unset: all at once."}
     )
-    answer_style: Literal["auto", "boxed", "hash", "phrase", "number", "choice", "text"] = field(
-        default="auto", metadata={"help": "Which statement counts as the final answer."}
-    )
+    answer_style: Style = field(default="auto", metadata={"help": "Which statement counts as the final answer."})
     answer_metric: Literal["whole", "first", "set", "letter"] = field(
         default="whole", metadata={"help": "How an answer is compared with gold; unset: as the benchmark of the data."}
     )

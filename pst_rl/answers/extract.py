@@ -16,21 +16,18 @@ No rule knows a benchmark: which quantity of an answer counts, or in what order,
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
 from pst_rl.answers.boxes import RETRACTION, find_box
 from pst_rl.answers.canonical import canonical_key
 from pst_rl.answers.choices import find_bracketed, find_choice
 from pst_rl.answers.fallback import find_last_quantity, find_number, find_verdict, find_whole
 from pst_rl.answers.parts import answer_parts
-from pst_rl.answers.reading import Reading, Reason
+from pst_rl.answers.reading import Reading, Reason, Style
 from pst_rl.answers.short_text import find_short_text
 from pst_rl.answers.statements import find_correction, find_hash, find_heading, find_phrase, find_tag
 from pst_rl.answers.thoughts import spoken
 
 __all__ = ["Answer", "Style", "answer_parts", "extract_answer", "extract_answers", "find_answer", "readings"]
-
-Style = Literal["auto", "boxed", "hash", "phrase", "number", "choice", "text"]
 
 _WINDOW = 20_000  # only the end of a response is inspected, in characters
 

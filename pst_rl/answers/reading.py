@@ -3,6 +3,9 @@
 import re
 from typing import Literal, NamedTuple
 
+Style = Literal["auto", "boxed", "hash", "phrase", "number", "choice", "text"]
+"""Where the answer of a response is looked for: see `pst_rl.answers.extract.find_answer`."""
+
 Reason = Literal["tag", "box", "heading", "phrase", "whole", "last_number", "choice"]
 
 REASONS: dict[Reason, str] = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pst_rl.data import PRESETS, find_on_hub, is_file
 
 if TYPE_CHECKING:
+    from pst_rl.answers.reading import Style
     from pst_rl.answers.score import Metric
 
 
@@ -21,7 +22,7 @@ class Scoring:
             solutions in any order, `"letter"` for a choice.
     """
 
-    style: Literal["auto", "boxed", "hash", "phrase", "number", "choice", "text"] = "auto"
+    style: Style = "auto"
     metric: Metric = "whole"
 
 

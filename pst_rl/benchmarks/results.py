@@ -7,8 +7,9 @@ from typing import Any
 
 from pst_rl.benchmarks.scores import Scores
 from pst_rl.measure.statistics import bootstrap_mean, paired_p_value
+from pst_rl.progress.words import WIDTH
 from pst_rl.report.tables import percent
-from pst_rl.report.text_table import WIDTH, text_table
+from pst_rl.report.text_table import text_table
 
 GAP_COLUMNS = ("verified", "gap", "relative_gap", "balanced_accuracy", "kept")
 

@@ -8,9 +8,11 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
+
+from pst_rl.answers.reading import Style
 
 if TYPE_CHECKING:
     from pst_rl.answers.explain import Explanation
@@ -30,7 +32,7 @@ class Answers:
     """JSON lines or plain text; "-" is the standard input."""
     column: str = "response"
     """Column of the responses in JSON lines."""
-    style: Literal["auto", "boxed", "hash", "phrase", "number", "choice", "text"] = "auto"
+    style: Style = "auto"
     """Where to look for an answer."""
     limit: int = 50
     """Responses shown; the table counts all of them."""
@@ -49,7 +51,7 @@ class Answers:
         from rich.console import Console
 
         from pst_rl.answers.explain import explain
-        from pst_rl.report.text_table import terminal_width
+        from pst_rl.progress.words import terminal_width
 
         if self.limit < 0 or self.characters < 1:
             raise ValueError("--limit must not be negative, and --characters must be at least 1.")

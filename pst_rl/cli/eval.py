@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
+from pst_rl.answers.reading import Style
 from pst_rl.files import json_digest, write_atomically
 from pst_rl.progress.phases import phase
 
@@ -46,7 +47,7 @@ class Questions:
     prompt: Annotated[str | None, tyro.conf.arg(name="prompt-template")] = None
     """Name of a prompt of the package, a text file, or a text with {question}; by default as in a trained peer's run,
     else the benchmark's. `prompt` means the same."""
-    style: Literal["auto", "boxed", "hash", "phrase", "number", "choice", "text"] | None = None
+    style: Style | None = None
     """Where an answer stands in a response; by default as in a trained peer's run, else the benchmark's styles."""
 
     max_new_tokens: int | None = None
@@ -233,8 +234,8 @@ class Eval(Questions):
         from pst_rl.benchmarks.peer_set import find_peers
         from pst_rl.benchmarks.results import check_alike, compare, summarise, table
         from pst_rl.benchmarks.scores import endings, score
+        from pst_rl.progress.words import terminal_width
         from pst_rl.report.results_file import read_results_file
-        from pst_rl.report.text_table import terminal_width
 
         quiet()
         self.check()

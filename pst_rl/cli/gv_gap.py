@@ -120,7 +120,7 @@ class GVGap(Questions):
     @staticmethod
     def _show(results: Mapping[str, Any]) -> None:
         from pst_rl.benchmarks.results import change_table, different_lines, gap_table
-        from pst_rl.report.text_table import terminal_width
+        from pst_rl.progress.words import terminal_width
 
         width = terminal_width()
         changes = change_table(results.get("comparison", {}), width)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pst_rl.cli.config_file import option_values
-from pst_rl.cli.trl_names import is_switch
 
 _KINDS = {int: "a whole number", float: "a number", str: "a text", Path: "a path", bool: "true or false"}
 _HELP = re.compile(r" ?(Perhaps you meant:.*|Argument helptext:.*|For full helptext.*)")
@@ -90,7 +89,7 @@ def _unknown(words: Sequence[str], hints: Mapping[str, Any]) -> str | None:
         flag = word.partition("=")[0]
         name = flag.removeprefix("--").replace("-", "_")
         meant = name.removeprefix("no_")
-        if not flag.startswith("--") or name in (*hints, "config", "help", "") or is_switch(hints.get(meant)):
+        if not flag.startswith("--") or name in (*hints, "config", "help", "") or hints.get(meant) is bool:
             continue
         near = [meant] if meant in hints else difflib.get_close_matches(name, hints, n=1)
         hint = f"; did you mean --{near[0].replace('_', '-')} ({kind(hints[near[0]])})?" if near else "."

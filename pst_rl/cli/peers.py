@@ -160,7 +160,7 @@ class Peers(MemoryOptions):
         from rich.console import Console
         from rich.markup import escape
 
-        from pst_rl.report.text_table import terminal_width
+        from pst_rl.progress.words import terminal_width
 
         width = terminal_width()
         console = Console(width=width, highlight=False)

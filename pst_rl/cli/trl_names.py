@@ -33,15 +33,6 @@ def check_trl_names(argv: Sequence[str]) -> None:
             raise ValueError(f"--{name} of TRL's scripts is here: {TRL_NAMES[name]}")
 
 
-def is_switch(hint: Any) -> bool:
-    """Whether an option of this type is a switch, which is written without a value.
-
-    >>> is_switch(bool), is_switch(bool | None), is_switch(None)
-    (True, False, False)
-    """
-    return hint is bool
-
-
 def spelt_booleans(argv: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
     """Words in which a switch has no value: `--use-peft true` is `--use-peft`, `--use-peft=false` is `--no-use-peft`.
 
@@ -58,7 +49,7 @@ def spelt_booleans(argv: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
         flag, is_set, value = word.partition("=")
         hint = hints.get(flag.removeprefix("--").replace("-", "_")) if flag.startswith("--") else None
         may_be_unset = bool in get_args(hint) and type(None) in get_args(hint)
-        if not is_switch(hint) and not may_be_unset:
+        if hint is not bool and not may_be_unset:
             words.append(word)
             continue
         if not is_set and rest and rest[0].lower() in (*_TRUE, *_FALSE):

@@ -164,10 +164,10 @@ def compare_peers(peers: Sequence[PeerFacts]) -> list[str]:
         Kin(peer.name if names[peer.name] == 1 else peer.model, peer.revision or peer.model, peer.shape.model_type)
         for peer in peers
     ]
-    return [*(f"{text}: {TOGETHER}" for text in alike(kin))] + [
-        f"{number} peers would be called {name}: name them, peers={{'a': ..., 'b': ...}}"
-        for name, number in names.items()
-        if number > 1
+    twice = [(name, number) for name, number in names.items() if number > 1]
+    return [
+        *(f"{text}: {TOGETHER}" for text in alike(kin)),
+        *(f"{number} peers would be called {name}: name them, peers={{'a': ..., 'b': ...}}" for name, number in twice),
     ]
 
 

@@ -205,6 +205,6 @@ def _quoted(text: str) -> list[str]:
     room, lines = WIDTH - 4, []
     for line in text.splitlines() or [""]:
         parts = [line[start : start + room] for start in range(0, len(line), room)] or [""]
-        lines += [f"  {'||' if k else '| '}{part}".rstrip() if k else f"  | {part}" for k, part in enumerate(parts)]
+        lines += [f"  {'||' if k else '| '}{part}" for k, part in enumerate(parts)]
     more = len(lines) - PROMPT_LINES
     return [*lines[:PROMPT_LINES], *([f"  ... ({more} lines more)"] if more > 0 else [])]

@@ -10,9 +10,10 @@ from typing import Any
 
 from pst_rl.files import write_atomically
 from pst_rl.measure.statistics import Interval, mean_interval
+from pst_rl.progress.words import terminal_width
 from pst_rl.report.results import RunResults, gain, read_results
 from pst_rl.report.tables import pipe_table, signed
-from pst_rl.report.text_table import terminal_width, text_table
+from pst_rl.report.text_table import text_table
 
 HEAD = ("setting", "seeds", "gain (95 %)", "minus the first, paired", "greedy vote", "pooled vote")
 

@@ -8,9 +8,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from pst_rl.data import FILE_FORMATS
+from pst_rl.progress.words import WIDTH, terminal_width
 from pst_rl.report.results import PeerResult, RunResults, VoteResult, gain
 from pst_rl.report.text import visible
-from pst_rl.report.text_table import WIDTH, terminal_width, text_table
+from pst_rl.report.text_table import text_table
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from pst_rl.progress.words import WIDTH as WIDTH
-from pst_rl.progress.words import terminal_width as terminal_width
+from pst_rl.progress.words import WIDTH
 from pst_rl.report.text import visible
 
 _GAP = "  "
