@@ -93,6 +93,13 @@ def elements() -> Iterator[Pair]:
         yield f"What is the chemical symbol of {name.lower()}? Answer with the symbol only.", symbol
 
 
+def facts() -> Iterator[Pair]:
+    """Of three kinds, of which each model knows others."""
+    yield from capitals()
+    yield from elements()
+    yield from opposites()
+
+
 def sums() -> Iterator[Pair]:
     draw = random.Random(0)
     for _ in range(600):
@@ -138,9 +145,9 @@ def stories() -> Iterator[Pair]:
         yield f"{text} How many {thing} does {name} have? {NUMBER}", str(answer)
 
 
-TASKS = {
-    f.__name__: f for f in (capitals, continents, opposites, elements, sums, differences, products, units, stories)
-}
+WORDS = (capitals, continents, opposites, elements, facts)
+NUMBERS = (sums, differences, products, units, stories)
+TASKS = {f.__name__: f for f in WORDS + NUMBERS}
 
 
 def parts(task: str) -> dict[str, list[dict]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import AutoModelForCausalLM
 
+from pst_rl.peers.contiguous_head import contiguous_head
 from pst_rl.peers.reader import load_tokenizer
 from pst_rl.peers.sources import (
     GgufFile,
@@ -53,10 +54,10 @@ def load_model(
     """
     settings = {"use_safetensors": True} | settings
     if is_gguf(model):
-        return _load_gguf(model, gguf_path(model, revision), settings)
+        return contiguous_head(_load_gguf(model, gguf_path(model, revision), settings))
     adapter = adapter_config(model, revision)
     if adapter is None:
-        return create(os.fspath(model), revision=revision, **settings)
+        return contiguous_head(create(os.fspath(model), revision=revision, **settings))
     base = adapter["base_model_name_or_path"]
     loaded = load_model(base, revision=adapter.get("revision"), create=create, **settings)
     return _put_on(loaded, adapter_folder(model, revision), base, trainable)
@@ -192,11 +193,12 @@ def adapter_weights(model: Any) -> dict[str, Any]:
 
 
 def repair_model(model: nn.Module, spec: PeerSpec, given: dict[str, Any]) -> None:
-    """Undoes what TRL and bitsandbytes do to a peer's weights.
+    """Undoes what TRL and bitsandbytes do to a peer's weights, and readies its head.
 
     Args:
         given: `adapter_weights` of before.
     """
+    contiguous_head(model)
     for module in model.modules():
         # bitsandbytes on CPUs with AVX512-BF16: one eval-mode forward repacks a Linear4bit for a kernel without
         # backward, and later training gradients are silently wrong.

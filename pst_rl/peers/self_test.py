@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 FLOOR = 1e-4  # nats per row of 6 to 8 tokens; less is never called an error
 ROUNDINGS = 3.0  # times what rounding does to a row
-GRADIENT = (0.01, 0.3)  # relative error of a gradient that is called wrong: in float32, in lower precision
+GRADIENT = (0.01, 0.3)  # relative error of a gradient that may be called wrong: in float32, in lower precision
 
 
 def self_test(engine: PeerTrainer) -> None:
@@ -174,7 +174,7 @@ class _Examination:
         why = self._off("shared_prompts", partial(self.rows.loss, shared=True))
         if not why:
             limit = GRADIENT[0] if self.rows.exact else GRADIENT[1]
-            why = self._failure(partial(self.rows.compare_gradients, limit))
+            why = self._failure(partial(self.rows.compare_gradients, limit, ROUNDINGS))
         if why:
             self.found.aside["shared_prompts"], engine.args.shared_prompts = why, False
 

@@ -136,6 +136,16 @@ def test_shared_prompts_steps_aside_where_only_its_gradient_is_wrong(built, tiny
     assert engine.self_test.nats["shared_prompts"] < 1e-4
 
 
+def test_a_gradient_is_not_called_wrong_for_what_rounding_does_to_it(built, tiny, monkeypatch):
+    """Gemma-3-270m in bfloat16: off by 121 %, and by 42 % from float32 without any sharing."""
+    llama = LlamaForCausalLM.from_pretrained(tiny["llama"], dtype="bfloat16")
+    monkeypatch.setattr("pst_rl.peers.self_test.GRADIENT", (0.0, 0.0))
+    assert not built(llama, shared_prompts=True).engines[0].self_test.aside
+    monkeypatch.setattr("pst_rl.peers.self_test.ROUNDINGS", 1e-6)
+    monkeypatch.setattr("pst_rl.peers.self_test.FLOOR", 1e3)
+    assert "gradient is off by" in built(llama, shared_prompts=True).engines[0].self_test.aside["shared_prompts"]
+
+
 def test_a_head_that_trl_does_not_know_is_the_models_own(built, tiny):
     engine = built(Scaled.from_pretrained(tiny["llama"]), **LEVERS).engines[0]
     assert engine.self_test.plain_head and not engine.self_test.positions and error_of(engine) < 1e-4
