@@ -4,7 +4,8 @@
     python scripts/real_learning.py --models smollm=FOLDER gemma=FOLDER qwen=FOLDER --frozen qwen \\
         --tasks runs/tasks/units runs/tasks/opposites:text          # docs/results/real_learning.*
 
-A task is a folder with train, validation and test.jsonl, and how its answers are read if not "auto". Frozen models
+A task is a folder with train, validation and test.jsonl, and how its answers are read if not "auto"; or `tiny`, the
+embedded arithmetic questions, of which the number only is asked for. Frozen models
 answer and vote, and are not trained; they are left out where their answers decide nothing. LoRA on bfloat16 weights,
 with the same questions, updates and seeds for every scheme. Resumable: a run whose result is in `--out` is not
 repeated. Runs share the cores, one thread each.
@@ -24,24 +25,27 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: one thread a run
 
+from datasets import Dataset
 from peft import LoraConfig
 from real_learning_report import write_report
+from real_tasks import NUMBER
 from run_jobs import Job, result_file, run_jobs, study_parser, with_changes
 
 from pst_rl import PeerSpec, PSTConfig, PSTTrainer, load_questions
 from pst_rl.stages.evaluation import EvaluationRequest, evaluate_peers, is_right
 
 SAMPLES = 8
+SAMPLED = 24  # questions, from the first
 BUDGET: dict[str, Any] = {
-    "max_steps": 40,
-    "steps_per_generation": 4,
+    "max_steps": 10,
+    "steps_per_generation": 2,
     "gradient_accumulation_steps": 1,
     "per_device_train_batch_size": 32,
     "per_device_eval_batch_size": 128,
-    "num_generations": 8,
+    "num_generations": 4,
     "max_completion_length": 12,
     "temperature": 1.0,
-    "learning_rate": 3e-4,
+    "learning_rate": 1e-3,
     "lr_scheduler_type": "linear",
     "loss_type": "grpo",
     "weighting": "none",
@@ -153,13 +157,19 @@ def make_trainer(task: Path, style: str, scheme: str | None, seed: int, args: ar
     return PSTTrainer(
         specs,
         config,
-        train_dataset=load_questions(str(task / "train.jsonl")),
-        eval_dataset=load_questions(str(task / f"{args.split}.jsonl"), limit=args.questions),
+        train_dataset=read(task, "train", None),
+        eval_dataset=read(task, args.split, args.questions),
     )
 
 
+def read(task: Path, split: str, limit: int | None) -> Dataset:
+    if str(task) == "tiny":
+        return load_questions("tiny", split=split, limit=limit, prompt_template=f"{{question}} {NUMBER}")
+    return load_questions(str(task / f"{split}.jsonl"), limit=limit)
+
+
 def measure(trainer: PSTTrainer, names: Sequence[str]) -> dict[str, dict]:
-    """Of each of these peers, for each question: greedy right or wrong, how many samples are right, what it wrote."""
+    """Of each of these peers and each question: greedy right or wrong, and its text; of the first also its samples."""
     dataset, known = trainer._questions(None)
     gold = [known[i] for i in dataset["question_id"]]
     request = EvaluationRequest(
@@ -169,7 +179,7 @@ def measure(trainer: PSTTrainer, names: Sequence[str]) -> dict[str, dict]:
         gold=gold,
         rollout=replace(trainer.rollout_request([], greedy=True), sequential=False),
         samples=SAMPLES,
-        pooled_questions=len(dataset),
+        pooled_questions=min(SAMPLED, len(dataset)),
         batch_size=trainer.args.per_device_eval_batch_size,
         accelerator=trainer.accelerator,
     )
@@ -177,9 +187,7 @@ def measure(trainer: PSTTrainer, names: Sequence[str]) -> dict[str, dict]:
     return {
         name: {
             "greedy": [int(hit) for hit in made.correct[name]],
-            "samples": [
-                sum(is_right(r, g) for r in rows) for rows, g in zip(made.sampled[p], request.gold, strict=True)
-            ],
+            "samples": [sum(is_right(r, g) for r in rows) for rows, g in zip(made.sampled[p], gold, strict=False)],
             "read": fmean(r.answer is not None for rows in made.sampled[p] for r in rows),
             "texts": [r.text for r in made.greedy[p]],
             "vote": [int(hit) for hit in made.correct["pooled_vote"]],

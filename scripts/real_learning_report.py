@@ -25,8 +25,8 @@ Written by the command below; do not edit. What it means: [real models](../real-
 Gains of greedy exact match in points, mean over the trained peers, on {split} questions that training did not see,
 with a 95 % interval from {resamples:,} bootstrap samples of seeds and of questions, both at once. *Minus random* is
 paired by seed and question. *Samples right* and pass@8 are means over peers and seeds of eight samples at temperature
-{temperature}. *Targets right* is read from gold afterwards; the supervised row alone trains on it. Answers are cut at
-{tokens} tokens, and an answer that is cut counts as none.
+{temperature} of the first {sampled} questions. *Targets right* is read from gold afterwards; the supervised row alone
+trains on it. Answers are cut at {tokens} tokens, and an answer that is cut counts as none.
 """
 HEADS = ("scheme", "gain (95 %)", "minus random (95 %)", "by peer", "samples right", "pass@8", "answers read")
 HEADS += ("targets right, first and last quarter", "s a run", "seeds")
@@ -41,7 +41,15 @@ def write_report(args: argparse.Namespace, schemes: dict[str, Any]) -> None:
     args.docs.mkdir(parents=True, exist_ok=True)
     before = {name: {m: figures(v) for m, v in found["before"]["models"].items()} for name, found in tasks.items()}
     texts = {name: sample_texts(found) for name, found in tasks.items()}
-    content = {"command": args.command, "split": args.split, "budget": args.budget, "before": before, "rows": rows}
+    sampled = max(len(m["samples"]) for found in tasks.values() for m in found["before"]["models"].values())
+    content = {
+        "command": args.command,
+        "sampled": sampled,
+        "split": args.split,
+        "budget": args.budget,
+        "before": before,
+        "rows": rows,
+    }
     (args.docs / "real_learning.json").write_text(json.dumps(content | {"texts": texts}, indent=1) + "\n")
     (args.docs / "real_learning.md").write_text(markdown(content, texts))
     plot(rows, args.docs / "real_learning.png")
@@ -146,7 +154,11 @@ def sample_texts(found: dict, count: int = 4) -> list[dict[str, Any]]:
 
 def markdown(content: dict[str, Any], texts: dict[str, list[dict]]) -> str:
     budget = content["budget"]
-    fields = {"temperature": budget["temperature"], "tokens": budget["max_completion_length"]}
+    fields = {
+        "temperature": budget["temperature"],
+        "tokens": budget["max_completion_length"],
+        "sampled": content["sampled"],
+    }
     head = INTRODUCTION.format(**fields, resamples=RESAMPLES, **{k: content[k] for k in ("command", "split")})
     parts = [head]
     for task, models in content["before"].items():
