@@ -63,6 +63,8 @@ BUDGET: dict[str, Any] = {
     "report_to": [],
     "disable_tqdm": True,
 }
+# An answer without reasoning leaves nothing to condition on once its answer is cut off: the response is shown instead.
+IN_PROMPT = {"conditioning": "in_prompt", "marginal": "unconditional"}
 SFT = {"objective": "aggregate_sft"}
 GOLD = {"supervised": True, "rewards": ["supervised_gold"]}
 
@@ -72,7 +74,7 @@ SCHEMES: dict[str, tuple[dict[str, Any], bool]] = {
     "own vote": ({"aggregator": "own_vote"}, False),
     "pooled vote": ({}, True),
     "reliability": ({"aggregator": "reliability"}, True),
-    "pooled vote, PMI": ({"weighting": "pmi"}, True),
+    "pooled vote, PMI": ({"weighting": "pmi", "weighting_options": IN_PROMPT}, True),
     "pooled vote, aggregate_sft": (SFT, True),
     "gold, supervised": (GOLD, False),
 }
