@@ -17,7 +17,8 @@ class TrainOptions:
     """What a training run is about; how it is trained is in `PSTConfig` and TRL's `ModelConfig`."""
 
     preset: str = "auto"
-    """Named options to start from: demo, own, qlora or paper; auto is demo for the tiny peers, own for all others."""
+    """Named options to start from: demo, own, small, qlora or paper; auto is demo for the tiny peers, own for
+    others."""
     method: str | None = None
     """A published method by its name: ttrl, srt, co-rl, empo, intuitor, rent, pst, saie ... (docs/schemes)."""
     config: str | None = None

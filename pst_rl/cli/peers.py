@@ -35,8 +35,8 @@ class Peers(MemoryOptions):
     """Hub ids, folders (also of LoRA adapters) or GGUF files, `NAME=PLACE` to name one; the output folder of a run for
     its peers; `tiny` stands for the three embedded ones."""
     preset: str | None = None
-    """Of `pst-rl train`: demo, own, qlora or paper; `none` for TRL's defaults. By default the one that training takes
-    for these peers."""
+    """Of `pst-rl train`: demo, own, small, qlora or paper; `none` for TRL's defaults. By default the one that training
+    takes for these peers."""
     download: bool = False
     """Fetch the weights (safetensors only) into the Hub's cache; goes on where it was interrupted."""
     revision: str | None = None

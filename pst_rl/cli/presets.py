@@ -89,6 +89,50 @@ OWN: dict[str, Any] = _REAL | {
     "pooled_questions": 50,
 }
 
+# How the study of published models on a CPU trains (docs/real-models.md): answers of a few tokens, LoRA on bfloat16.
+SMALL_TRAINING: dict[str, Any] = {
+    "max_steps": 10,
+    "steps_per_generation": 2,
+    "gradient_accumulation_steps": 1,
+    "per_device_train_batch_size": 32,
+    "per_device_eval_batch_size": 128,
+    "num_generations": 4,
+    "max_completion_length": 12,
+    "learning_rate": 1e-3,
+    "lr_scheduler_type": "linear",
+    "loss_type": "grpo",
+    "skip_zero_advantage": True,
+    "shared_prefill": True,
+    "shared_prompts": True,
+    "sort_micro_batches": True,
+    "gradient_checkpointing": False,
+    "bf16": False,  # no autocast: the weights are in bfloat16, the LoRA in float32
+    "logging_steps": 1,
+}
+
+# Three published models of 0.1 to 0.5 billion parameters on a CPU. The one whose vocabulary of 262,144 makes an update
+# cost most answers and votes only.
+SMALL: dict[str, Any] = SMALL_TRAINING | {
+    "output_dir": "runs/small",
+    "peers": {
+        "smollm": "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "qwen": "Qwen/Qwen2.5-Coder-0.5B-Instruct",
+        "gemma": {"model": "google/gemma-3-270m", "trainable": False},
+    },
+    "dataset": "tiny",
+    "prompt_template": "{question} Answer with the number only.",
+    "dtype": "bfloat16",
+    "use_peft": True,
+    "lora_r": 16,
+    "lora_alpha": 32,
+    "lora_target_modules": ["all-linear"],
+    "test_questions": 80,
+    "pooled_questions": 24,
+    "save_steps": 2,
+    "save_total_limit": 1,
+    "enable_jit_checkpoint": True,
+}
+
 # Three published models with 4-bit weights and LoRA on one GPU, trained by our defaults. Not run by us on a GPU yet.
 QLORA: dict[str, Any] = _REAL | {
     "output_dir": "runs/qlora",
@@ -103,7 +147,7 @@ QLORA: dict[str, Any] = _REAL | {
 # cross-entropy on each peer's own response. What the paper does not state keeps our defaults.
 PAPER: dict[str, Any] = QLORA | METHODS["pst"] | {"output_dir": "runs/paper", "dataset": "multiarith"}
 
-PRESETS = {"demo": DEMO, "own": OWN, "qlora": QLORA, "paper": PAPER}
+PRESETS = {"demo": DEMO, "own": OWN, "small": SMALL, "qlora": QLORA, "paper": PAPER}
 
 # Levers that change how fast a step is, not what it computes: in a preset they give way to what a user asks for.
 SPEED = ("shared_prefill", "shared_prompts", "sort_micro_batches", "skip_zero_advantage")
