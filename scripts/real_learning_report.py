@@ -175,7 +175,7 @@ def markdown(content: dict[str, Any], texts: dict[str, list[dict]]) -> str:
 
 
 def quoted(texts: list[str]) -> str:
-    return "; ".join("`" + " ".join(text.split()).replace("`", "'").replace("|", "\\|") + "`" for text in texts)
+    return "; ".join("`" + " ".join(text.split()).replace("`", "'") + "`" for text in texts)
 
 
 def cells(row: dict[str, Any]) -> list[str]:
