@@ -61,9 +61,9 @@ def runs(tmp_path):
     folder.mkdir()
     (folder / "before.seed0.json").write_text(json.dumps({"task": "facts", "models": {"a": WRONG}}))
     lost = WRONG | {"greedy": [0, 0, 0, 0]}
-    for scheme, name, made in (
-        ("pooled vote", "pooled_vote", [RIGHT, WRONG]),
-        ("random reward", "random", [lost] * 2),
+    for scheme, made in (
+        ("pooled vote", [RIGHT, WRONG]),
+        ("random reward", [lost] * 2),
     ):
         for seed, model in enumerate(made):
             run = {
