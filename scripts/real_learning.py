@@ -39,7 +39,6 @@ SAMPLES = 8
 SAMPLED = 24  # questions, from the first
 # The preset `small`, measured by this script alone.
 BUDGET: dict[str, Any] = SMALL_TRAINING | {
-    "temperature": 1.0,
     "weighting": "none",
     "use_cpu": True,
     "on_nothing_read": "warn",

@@ -91,14 +91,15 @@ OWN: dict[str, Any] = _REAL | {
 
 # How the study of published models on a CPU trains (docs/real-models.md): answers of a few tokens, LoRA on bfloat16.
 SMALL_TRAINING: dict[str, Any] = {
-    "max_steps": 10,
+    "max_steps": 16,
     "steps_per_generation": 2,
     "gradient_accumulation_steps": 1,
     "per_device_train_batch_size": 32,
     "per_device_eval_batch_size": 128,
     "num_generations": 4,
     "max_completion_length": 12,
-    "learning_rate": 1e-3,
+    "temperature": 0.7,
+    "learning_rate": 5e-4,
     "lr_scheduler_type": "linear",
     "loss_type": "grpo",
     "skip_zero_advantage": True,
