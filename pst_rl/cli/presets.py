@@ -134,7 +134,7 @@ SMALL: dict[str, Any] = SMALL_TRAINING | {
     "enable_jit_checkpoint": True,
 }
 
-# Three published models with 4-bit weights and LoRA on one GPU, trained by our defaults. Not run by us on a GPU yet.
+# Three published models with 4-bit weights and LoRA on one GPU, trained by our defaults.
 QLORA: dict[str, Any] = _REAL | {
     "output_dir": "runs/qlora",
     "peers": PUBLISHED_MODELS,
