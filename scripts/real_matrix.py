@@ -2,12 +2,12 @@
 
     python scripts/real_matrix.py --models smollm=models/smollm qwen=models/qwen gemma=models/gemma
 
-The second peer of every run is the embedded tiny Llama: another tokenizer and template to be read and to read, at next
-to no cost, so that seconds and memory are the model's own. A cell is one command of `pst-rl` in a process of its own (a fork of
+The second peer of every run is the embedded tiny Llama: another tokenizer to be read and to read, at next to no cost,
+so that seconds and memory are the model's own. A cell is one command of `pst-rl` in a process of its own (a fork of
 this one, which has imported the libraries: neither its seconds nor its memory have the imports in them). It is ok if
 the command ended with status 0 and what it claims happened: losses are numbers, trained tensors moved where some
-reward differed, files are there, a resumed run ends with the same bits. Resumable: a cell whose result is in `--out` is
-not run again. About 1 GB of models in bfloat16 and 5 GB of memory for the largest of these three.
+reward differed, files are there, a resumed run ends with the same bits. Resumable: a cell whose result is in `--out`
+is not run again. A model of half a billion parameters needs about 5 GB.
 """
 
 import argparse
@@ -30,15 +30,15 @@ from pst_rl.quiet import quiet_output
 
 quiet_output()  # before the libraries are imported that draw bars
 
-import pandas as pd
-import torch
-import transformers
-import trl
-from safetensors import safe_open
+import pandas as pd  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402
+import trl  # noqa: E402
+from safetensors import safe_open  # noqa: E402
 
-import pst_rl.trainer  # noqa: F401  # what every cell needs is imported once
-from pst_rl.cli.main import main as pst_rl
-from pst_rl.tiny import TINY_PEERS
+import pst_rl.trainer  # noqa: E402, F401  # what every cell needs is imported once
+from pst_rl.cli.main import main as pst_rl  # noqa: E402
+from pst_rl.tiny import TINY_PEERS  # noqa: E402
 
 COUNTRIES = {
     "Africa": "Algeria Angola Benin Botswana Cameroon Chad Egypt Ethiopia Gabon Ghana Kenya Mali Morocco Niger Sudan",
@@ -50,17 +50,18 @@ QUESTION = "On which continent is {}: Africa, America, Asia, Europe or Oceania? 
 ASK = ["--prompt-template", "{question}", "--answer-style", "text", "--max-completion-length", "16"]
 TRAIN = [
     *ASK, "--use-cpu", "--dtype", "bfloat16", "--max-steps", "2", "--per-device-train-batch-size", "4",
-    "--steps-per-generation", "2", "--gradient-accumulation-steps", "2", "--num-generations", "4", "--temperature",
-    "0.7", "--learning-rate", "1e-4", "--quorum", "0", "--no-gradient-checkpointing", "--test-questions", "2",
+    "--steps-per-generation", "1", "--gradient-accumulation-steps", "1", "--num-generations", "4",
+    "--learning-rate", "1e-4", "--quorum", "0", "--no-gradient-checkpointing", "--test-questions", "2",
     "--pooled-questions", "0", "--log-completions", "--on-nothing-read", "warn", "--seed", "1",
 ]  # fmt: skip
 ONCE = ["--save-strategy", "no"]
 KINDS = {"full": ["--no-use-peft"], "LoRA": ["--use-peft"], "NF4 + LoRA": ["--use-peft", "--load-in-4bit"]}
-PAPER = ["--preset", "paper", "--no-load-in-4bit"]
+COOL, PLAIN = ["--temperature", "0.7"], ["--temperature", "1"]  # cross-entropy is of plain probabilities
+PAPER = ["--preset", "paper", "--no-load-in-4bit", *PLAIN]
 SCHEMES = {
     "GRPO": [],
-    "aggregate_sft": ["--objective", "aggregate_sft"],
-    "weighted_sft": ["--objective", "weighted_sft"],
+    "aggregate_sft": ["--objective", "aggregate_sft", *PLAIN],
+    "weighted_sft": ["--objective", "weighted_sft", *PLAIN],
     "PMI": ["--weighting", "pmi"],
     "paper preset": PAPER,
     "sequential": ["--context", "sequential", "--aggregator", "last_peer"],
@@ -68,9 +69,9 @@ SCHEMES = {
     "SAIE": ["--method", "saie"],
     "EMPO": ["--method", "empo"],
     "Intuitor": ["--method", "intuitor"],
-    "ICM reward": ["--method", "icm"],
+    "ICM reward": ["--method", "icm", "--num-generations", "2"],
 }
-WHOLE = ("GRPO", "aggregate_sft", "weighted_sft", "paper preset")  # in all three kinds; the others with LoRA
+WHOLE = ("GRPO", "weighted_sft")  # in all three kinds; the others with LoRA
 BASE = "GRPO, LoRA"  # what the cells of the other commands go on from
 COLUMNS = ("model", "what", "ok", "seconds", "memory_mib", "estimate_mib", "estimate_error", "note")
 
@@ -126,7 +127,7 @@ def training(what: str, scheme: str, options: list[str], kind: str) -> Cell:
 
     def words(place: str, folder: Path) -> list[str]:
         peers = ["--peers", f"model={place}", f"tiny={TINY_PEERS['llama']}", "--dataset", "DATA"]
-        own = [*options, *peers, *TRAIN, *saved, *KINDS[kind], *rate]
+        own = [*COOL, *TRAIN, *options, *peers, *saved, *KINDS[kind], *rate]
         return ["train", *own, "--output-dir", str(folder / name)]
 
     return Cell(what, words, lambda place, folder: trained(place, folder / name, scheme, kind))
@@ -205,8 +206,9 @@ def measured(kind: str) -> Callable[[str, Path], dict[str, Any]]:
         out = folder / f"{folder_of(BASE)}_{kind}"
         results = json.loads((out / "results.json").read_text())
         if kind == "gap":
-            numbers = [v for v in _numbers(results["scores"]) if v == v] if "scores" in results else []
-            return {"ok": bool(numbers) or "gaps" in results or len(results) > 5, "note": f"{len(results)} entries"}
+            values = {verifier: own["model"]["verified"]["value"] for verifier, own in results["scores"].items()}
+            ok = len(values) == 4 and all(0 <= value <= 1 for value in values.values())
+            return {"ok": ok, "note": ", ".join(f"{name} {100 * value:.0f} %" for name, value in values.items())}
         rows = [json.loads(line) for line in (out / "responses.jsonl").read_text().splitlines()]
         texts = [row["responses"]["model"] for row in rows]
         ended = sum(row["finished"]["responses"]["model"] for row in rows)
@@ -215,12 +217,6 @@ def measured(kind: str) -> Callable[[str, Path], dict[str, Any]]:
         return {"ok": bool(rows) and bool(results["scores"]), "note": note, "text": texts[0], "texts": texts}
 
     return check
-
-
-def _numbers(value: Any) -> list[float]:
-    if isinstance(value, dict):
-        return [n for item in value.values() for n in _numbers(item)]
-    return [float(value)] if isinstance(value, (int, float)) else []
 
 
 def label(place: str, folder: Path) -> list[str]:
@@ -317,7 +313,11 @@ def write_data(out: Path) -> None:
     pairs = [(QUESTION.format(c), continent) for continent, names in COUNTRIES.items() for c in names.split()]
     lines = (json.dumps({"question": q, "answer": a}) + "\n" for q, a in pairs)
     (out / "questions.jsonl").write_text("".join(lines))
-    known = [(c, k, other) for k, other in zip(COUNTRIES, reversed(COUNTRIES), strict=True) for c in COUNTRIES[k].split()[:1]]
+    known = [
+        (c, k, other)
+        for k, other in zip(COUNTRIES, reversed(COUNTRIES), strict=True)
+        for c in COUNTRIES[k].split()[:1]
+    ]
     claims = [{"question": f"On which continent is {c}?", "claim": said} for c, *both in known for said in both]
     (out / "claims.jsonl").write_text("".join(json.dumps(row) + "\n" for row in claims))
 
@@ -343,11 +343,11 @@ def page(rows: list[dict[str, Any]], command: str, versions: dict[str, str]) -> 
         "",
         f"Written by `{command}`; do not edit. What the models are: [real models](../real-models.md).",
         "",
-        "Two steps of two questions, four answers of at most 16 tokens each, bfloat16 weights, on a CPU with one thread that was",
-        f"shared with other work (so seconds are at most; {', '.join(f'{k} {v}' for k, v in versions.items())}). The second peer is",
-        "the embedded tiny Llama. A cell says seconds and the peak of memory in MiB above the imports, and the estimate's",
-        "error where the command makes one (+0.10: the estimate is 10 % above what was measured). A cell is ok if what it",
-        "claims happened: `scripts/real_matrix.py` says what is checked.",
+        "Two steps of one question, four answers of at most 16 tokens, bfloat16 weights, on a CPU with one thread that",
+        f"was shared with other work, so seconds are at most ({', '.join(f'{k} {v}' for k, v in versions.items())}).",
+        "The second peer is the embedded tiny Llama. A cell says seconds, the peak of memory in MiB above the imports, and",
+        "the error of the estimate where the command makes one (+0.10: it is 10 % above what was measured). It is ok if",
+        "what it claims happened: `scripts/real_matrix.py` says what is checked.",
         "",
         "| what | " + " | ".join(models) + " |",
         "| --- |" + " --- |" * len(models),
@@ -385,7 +385,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cli.add_argument("--models", nargs="+", required=True, metavar="NAME=FOLDER")
     cli.add_argument("--rows", nargs="+", metavar="WHAT", help="only cells whose name begins so")
     cli.add_argument("--timeout", type=float, default=600, help="seconds for a cell")
-    cli.add_argument("--out", type=Path, default=Path("runs/real_matrix"), help="folder of single cells and their runs")
+    cli.add_argument(
+        "--out", type=Path, default=Path("runs/real_matrix"), help="folder of single cells and their runs"
+    )
     cli.add_argument("--docs", type=Path, default=Path("docs/results"), help="folder of what is written of them")
     options = cli.parse_args(arguments)
     out = options.out.absolute()

@@ -11,6 +11,14 @@ from pst_rl.options.table import Option
 # Optimizers that need more than groups of parameters: the model, hooks in it, or switching between two modes.
 _OPTIMIZERS = ("lomo", "adalomo", "galore", "apollo", "schedule_free")
 
+# What TRL looks at only in a step, after models are loaded and answers are sampled.
+_IN_A_STEP = {
+    "loss_type": ("grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo"),
+    "importance_sampling_level": ("token", "sequence"),
+    "scale_rewards": ("group", "batch", "none"),
+    "vllm_importance_sampling_mode": ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask"),
+}
+
 # Options that others set: (a condition under which a value is none of the user's).
 _SET_BY: Mapping[str, Callable[[Any], bool]] = {"do_eval": lambda config: config.eval_strategy not in (None, "no")}
 
@@ -32,12 +40,16 @@ def check_options(config: Any, table: Mapping[str, Option]) -> None:
 
 
 def check_values(config: Any) -> None:
-    """Refuses values of options that are passed on otherwise: some optimizers, and batches that are torn apart.
+    """Refuses values of options that are passed on otherwise: some optimizers, batches that are torn apart, and what
+    TRL would only find wrong in the first step.
 
     Raises:
         ValueError: As [`check_options`].
     """
     wrong = {}
+    for name, values in _IN_A_STEP.items():
+        if (value := getattr(config, name)) not in values:
+            wrong[f"{name}={value!r}"] = f"it must be one of {', '.join(values)}."
     optimizer = str(getattr(config.optim, "value", config.optim))
     if optimizer.startswith(_OPTIMIZERS):
         wrong[f"optim={optimizer!r}"] = (
