@@ -11,9 +11,11 @@ is not run again. A model of half a billion parameters needs about 5 GB.
 """
 
 import argparse
+import importlib
 import json
 import multiprocessing
 import os
+import pkgutil
 import re
 import shlex
 import shutil
@@ -36,7 +38,7 @@ import transformers  # noqa: E402
 import trl  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 
-import pst_rl.trainer  # noqa: E402, F401  # what every cell needs is imported once
+import pst_rl as pst_rl_package  # noqa: E402
 from pst_rl.cli.main import main as pst_rl  # noqa: E402
 from pst_rl.tiny import TINY_PEERS  # noqa: E402
 
@@ -46,12 +48,12 @@ COUNTRIES = {
     "Europe": "Austria Belgium Denmark Finland France Germany Greece Hungary Italy Norway Poland Spain Sweden",
     "America": "Argentina Bolivia Brazil Canada Chile Colombia Cuba Ecuador Mexico Panama Paraguay Peru Uruguay",
 }
-QUESTION = "On which continent is {}: Africa, America, Asia, Europe or Oceania? Answer with one word."
-ASK = ["--prompt-template", "{question}", "--answer-style", "text", "--max-completion-length", "16"]
+QUESTION = "On which continent is {}? One word."
+ASK = ["--prompt-template", "{question}", "--answer-style", "text", "--max-completion-length", "12"]
 TRAIN = [
     *ASK, "--use-cpu", "--dtype", "bfloat16", "--max-steps", "2", "--per-device-train-batch-size", "4",
     "--steps-per-generation", "1", "--gradient-accumulation-steps", "1", "--num-generations", "4",
-    "--learning-rate", "1e-4", "--quorum", "0", "--no-gradient-checkpointing", "--test-questions", "2",
+    "--learning-rate", "1e-4", "--quorum", "0", "--no-gradient-checkpointing", "--test-questions", "1",
     "--pooled-questions", "0", "--log-completions", "--on-nothing-read", "warn", "--seed", "1",
 ]  # fmt: skip
 ONCE = ["--save-strategy", "no"]
@@ -71,7 +73,7 @@ SCHEMES = {
     "Intuitor": ["--method", "intuitor"],
     "ICM reward": ["--method", "icm", "--num-generations", "2"],
 }
-WHOLE = ("GRPO", "weighted_sft")  # in all three kinds; the others with LoRA
+WHOLE = ("GRPO",)  # in all three kinds; the others with LoRA
 BASE = "GRPO, LoRA"  # what the cells of the other commands go on from
 COLUMNS = ("model", "what", "ok", "seconds", "memory_mib", "estimate_mib", "estimate_error", "note")
 
@@ -103,12 +105,12 @@ def cells() -> list[Cell]:
             found.append(training(f"{scheme}, {kind}", scheme, options, kind))
     found.sort(key=lambda cell: cell.what != BASE)
     run = folder_of(BASE)
-    asked = ["--max-new-tokens", "16", "--prompt-template", "{question}", "--style", "text", "--dtype", "bfloat16"]
+    asked = ["--max-new-tokens", "12", "--prompt-template", "{question}", "--style", "text", "--dtype", "bfloat16"]
 
     def of_run(*words: str) -> Callable[[str, Path], list[str]]:
         return lambda place, folder: [word.replace("RUN", str(folder / run)) for word in words]
 
-    peers = ["--peers", "RUN", "--limit", "3", "--samples", "2", *asked]
+    peers = ["--peers", "RUN", "--limit", "2", "--samples", "2", *asked]
     found += [
         Cell("resume", lambda place, folder: resumed(place, folder, run), same_bits),
         Cell("eval", lambda p, f: of_run("eval", "DATA", *peers, "--output-dir", "RUN_eval")(p, f), measured("eval")),
@@ -256,9 +258,10 @@ def child(cell: Cell, words: list[str], place: str, folder: Path, log: Path, out
     """One cell, in its own process."""
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1), os.dup2(handle, 2)
-    base, began = status("VmRSS"), time.perf_counter()
+    base, began, cpu = status("VmRSS"), time.perf_counter(), time.process_time()
     code = pst_rl(words)
-    row = {"seconds": round(time.perf_counter() - began, 1), "memory_mib": (status("VmHWM") - base) // 1024}
+    row = {"seconds": round(time.perf_counter() - began, 1), "cpu_seconds": round(time.process_time() - cpu, 1)}
+    row["memory_mib"] = (status("VmHWM") - base) // 1024
     sys.stdout.flush()
     if code:
         row |= {"ok": False, "note": f"status {code}: {last_line(log)}"}
@@ -343,10 +346,10 @@ def page(rows: list[dict[str, Any]], command: str, versions: dict[str, str]) -> 
         "",
         f"Written by `{command}`; do not edit. What the models are: [real models](../real-models.md).",
         "",
-        "Two steps of one question, four answers of at most 16 tokens, bfloat16 weights, on a CPU with one thread that",
-        f"was shared with other work, so seconds are at most ({', '.join(f'{k} {v}' for k, v in versions.items())}).",
-        "The second peer is the embedded tiny Llama. A cell says seconds, the peak of memory in MiB above the imports, and",
-        "the error of the estimate where the command makes one (+0.10: it is 10 % above what was measured). It is ok if",
+        "Two steps of one question, four answers of at most 12 tokens, bfloat16 weights, on a CPU with one thread",
+        f"({', '.join(f'{k} {v}' for k, v in versions.items())}). The second peer is the embedded tiny Llama. A cell says",
+        "processor seconds, the peak of memory in MiB above the imports, and the error of the estimate where the command",
+        "makes one (+0.10: it is 10 % above what was measured). It is ok if",
         "what it claims happened: `scripts/real_matrix.py` says what is checked.",
         "",
         "| what | " + " | ".join(models) + " |",
@@ -377,7 +380,16 @@ def _cell(row: dict[str, Any] | None) -> str:
     if not row["ok"]:
         return "**no**"
     error = f", {row['estimate_error']:+.2f}" if "estimate_error" in row else ""
-    return f"{row['seconds']:.0f} s, {row['memory_mib']:,}{error}"
+    return f"{row['cpu_seconds']:.0f} s, {row['memory_mib']:,}{error}"
+
+
+def import_all() -> None:
+    """What the commands import when they need it, so that no cell has to."""
+    for module in pkgutil.walk_packages(pst_rl_package.__path__, "pst_rl."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    for name in ("matplotlib.pyplot", "bitsandbytes"):
+        importlib.import_module(name)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -392,6 +404,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = cli.parse_args(arguments)
     out = options.out.absolute()
     write_data(out)
+    import_all()
     models = dict(item.split("=", 1) for item in options.models)
     listed = " ".join(f"{name}=models/{name}" for name in models)
     rows = []
