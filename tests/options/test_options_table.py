@@ -45,6 +45,21 @@ def test_every_field_of_ours_is_known_to_the_identity_or_may_change():
 REFUSED = sorted(name for name, option in TRAINER.items() if option.fate == "refused")
 
 
+@pytest.mark.parametrize(
+    ("name", "among"),
+    [
+        ("loss_type", "dapo"),
+        ("importance_sampling_level", "sequence"),
+        ("scale_rewards", "batch"),
+        ("vllm_importance_sampling_mode", "token_mask"),
+    ],
+)
+def test_what_trl_would_refuse_in_the_first_step_is_refused_at_once(config, name, among):
+    with pytest.raises(ValueError, match=f"{name}='dapoo' is refused: it must be one of .*{among}"):
+        config(**{name: "dapoo"})
+    assert getattr(config(**{name: among}), name) == among
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_the_table_refuses_is_refused_with_the_remedy(config, name):
     value = other(DEFAULTS[name])
