@@ -28,19 +28,17 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: what is timed is one thread
 
+import pandas as pd
+import torch
+import transformers
+import trl
+from safetensors import safe_open
+
+import pst_rl
+from pst_rl.cli.main import main as command
 from pst_rl.quiet import quiet_output
-
-quiet_output()  # before the libraries are imported that draw bars
-
-import pandas as pd  # noqa: E402
-import torch  # noqa: E402
-import transformers  # noqa: E402
-import trl  # noqa: E402
-from safetensors import safe_open  # noqa: E402
-
-import pst_rl as pst_rl_package  # noqa: E402
-from pst_rl.cli.main import main as pst_rl  # noqa: E402
-from pst_rl.tiny import TINY_PEERS  # noqa: E402
+from pst_rl.report import pipe_table
+from pst_rl.tiny import TINY_PEERS
 
 COUNTRIES = {
     "Africa": "Algeria Angola Benin Botswana Cameroon Chad Egypt Ethiopia Gabon Ghana Kenya Mali Morocco Niger Sudan",
@@ -75,7 +73,6 @@ SCHEMES = {
 }
 WHOLE = ("GRPO",)  # in all three kinds; the others with LoRA
 BASE = "GRPO, LoRA"  # what the cells of the other commands go on from
-COLUMNS = ("model", "what", "ok", "seconds", "memory_mib", "estimate_mib", "estimate_error", "note")
 
 
 @dataclass(frozen=True)
@@ -159,11 +156,10 @@ def trained(place: str, run: Path, scheme: str, kind: str) -> dict[str, Any]:
     if not json.loads((run / "results.json").read_text())["peers"]:
         faults.append("no results")
     answers = own.answer.notna().mean()
-    text = own.completion.iloc[0]
     shares = f"{own.finished.mean():.0%} finished, {answers:.0%} read"
     gradient = "" if due else "no reward differed: nothing had to move; "
     note = "; ".join(faults) or f"{gradient}{moved} of {count} tensors moved, gradient {max(norms):.2g}; {shares}"
-    return {"ok": not faults, "due": due, "note": note, "text": text, "texts": list(own.completion)[:8]}
+    return {"ok": not faults, "due": due, "note": note, "texts": list(own.completion)[:4]}
 
 
 def movement(place: Path, saved: Path, kind: str) -> tuple[int, int, bool]:
@@ -216,7 +212,7 @@ def measured(kind: str) -> Callable[[str, Path], dict[str, Any]]:
         ended = sum(row["finished"]["responses"]["model"] for row in rows)
         together = sum(bool(row["collaborative"]["model"].strip()) for row in rows)
         note = f"{ended} of {len(rows)} greedy responses ended, {together} in turn are not empty"
-        return {"ok": bool(rows) and bool(results["scores"]), "note": note, "text": texts[0], "texts": texts}
+        return {"ok": bool(rows) and bool(results["scores"]), "note": note, "texts": texts}
 
     return check
 
@@ -256,13 +252,12 @@ def status(name: str) -> int:
 
 def child(cell: Cell, words: list[str], place: str, folder: Path, log: Path, out: Path) -> None:
     """One cell, in its own process."""
-    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(handle, 1), os.dup2(handle, 2)
+    sys.stdout = sys.stderr = log.open("w", buffering=1)
+    os.dup2(sys.stdout.fileno(), 1), os.dup2(sys.stdout.fileno(), 2)
     base, began, cpu = status("VmRSS"), time.perf_counter(), time.process_time()
-    code = pst_rl(words)
+    code = command(words)
     row = {"seconds": round(time.perf_counter() - began, 1), "cpu_seconds": round(time.process_time() - cpu, 1)}
     row["memory_mib"] = (status("VmHWM") - base) // 1024
-    sys.stdout.flush()
     if code:
         row |= {"ok": False, "note": f"status {code}: {last_line(log)}"}
     else:
@@ -332,46 +327,62 @@ def write_results(rows: list[dict[str, Any]], command: str, docs: Path) -> None:
     """`real_matrix.json` and its page."""
     docs.mkdir(parents=True, exist_ok=True)
     versions = {"torch": torch.__version__, "transformers": transformers.__version__, "trl": trl.__version__}
-    plain = [{key: value for key, value in row.items() if key != "texts"} for row in rows]
-    result = {"command": command, **versions, "rows": plain}
+    result = {"command": command, **versions, "rows": rows}
     (docs / "real_matrix.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     (docs / "real_matrix.md").write_text(page(rows, command, versions), encoding="utf-8")
 
 
+def without_places(row: dict[str, Any], places: dict[str, str]) -> dict[str, Any]:
+    """The row without folders of this machine: each is called what `places` calls it."""
+    text = json.dumps(row)
+    for place, called in places.items():
+        text = text.replace(json.dumps(place)[1:-1], called)
+    return json.loads(text)
+
+
 def page(rows: list[dict[str, Any]], command: str, versions: dict[str, str]) -> str:
+    """The table of all cells, what failed, and what the models wrote."""
     models = list(dict.fromkeys(row["model"] for row in rows))
     by = {(row["model"], row["what"]): row for row in rows}
+    failed = [row for row in rows if not row["ok"]]
+    table = [
+        [what, *(_cell(by.get((model, what))) for model in models)]
+        for what in dict.fromkeys(row["what"] for row in rows)
+    ]
+    wrote = [
+        [row["model"], row["what"], f"`{_plain(repr(text))}`", _plain(row["note"])]
+        for row in rows
+        for text in row.get("texts", [])[:1]
+    ]
     lines = [
         "# Everything by every model",
         "",
         f"Written by `{command}`; do not edit. What the models are: [real models](../real-models.md).",
         "",
         "Two steps of one question, four answers of at most 12 tokens, bfloat16 weights, on a CPU with one thread",
-        f"({', '.join(f'{k} {v}' for k, v in versions.items())}). The second peer is the embedded tiny Llama. A cell",
-        "says processor seconds, the peak of memory in MiB above the imports, and the error of the estimate where the",
-        "command makes one (+0.10: it is 10 % above what was measured). It is ok if",
-        "what it claims happened: `scripts/real_matrix.py` says what is checked.",
+        f"({', '.join(f'{name} {version}' for name, version in versions.items())}). The second peer is the embedded",
+        "tiny Llama. A cell says processor seconds, the peak of memory in MiB above the imports, and the error of the",
+        "estimate where the command makes one (+0.10: it is 10 % above what was measured). It is ok if what it claims",
+        "happened: `scripts/real_matrix.py` says what is checked.",
         "",
-        "| what | " + " | ".join(models) + " |",
-        "| --- |" + " --- |" * len(models),
-    ]
-    for what in dict.fromkeys(row["what"] for row in rows):
-        lines.append(f"| {what} | " + " | ".join(_cell(by.get((m, what))) for m in models) + " |")
-    failed = [row for row in rows if not row["ok"]]
-    lines += ["", f"{len(rows) - len(failed)} of {len(rows)} cells are ok.", ""]
-    lines += [f"- {row['model']}, {row['what']}: {_plain(row['note'])}" for row in failed]
-    lines += ["", "## What they wrote", "", "The first response of each training, as it was written.", ""]
-    lines += ["| model | what | text | |", "| --- | --- | --- | --- |"]
-    lines += [
-        f"| {row['model']} | {row['what']} | `{_plain(repr(row['text']))}` | {_plain(row['note'])} |"
-        for row in rows
-        if row.get("text") is not None
+        *pipe_table(["what", *models], table),
+        "",
+        f"{len(rows) - len(failed)} of {len(rows)} cells are ok.",
+        "",
+        *(f"- {row['model']}, {row['what']}: {_plain(row['note'])}" for row in failed),
+        "",
+        "## What they wrote",
+        "",
+        "The first response of each cell that has some, as it was written. Shares are of all of the model's responses",
+        "in that cell.",
+        "",
+        *pipe_table(["model", "what", "text", "what happened"], wrote),
     ]
     return "\n".join(lines) + "\n"
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("`", "'").replace("<", "&lt;")
+    return " ".join(text.split()).replace("`", "'").replace("<", "&lt;")
 
 
 def _cell(row: dict[str, Any] | None) -> str:
@@ -385,7 +396,7 @@ def _cell(row: dict[str, Any] | None) -> str:
 
 def import_all() -> None:
     """What the commands import when they need it, so that no cell has to."""
-    for module in pkgutil.walk_packages(pst_rl_package.__path__, "pst_rl."):
+    for module in pkgutil.walk_packages(pst_rl.__path__, "pst_rl."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     for name in ("matplotlib.pyplot", "bitsandbytes"):
@@ -402,20 +413,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     cli.add_argument("--docs", type=Path, default=Path("docs/results"), help="folder of what is written of them")
     options = cli.parse_args(arguments)
+    quiet_output()
     out = options.out.absolute()
     write_data(out)
     import_all()
     models = dict(item.split("=", 1) for item in options.models)
-    listed = " ".join(f"{name}=models/{name}" for name in models)
+    folders = {name: str(Path(place).absolute()) for name, place in models.items()}
+    said = f"python scripts/real_matrix.py --models {' '.join(f'{name}=models/{name}' for name in models)}"
+    places = {str(out): "runs/real_matrix", str(TINY_PEERS["llama"]): "tiny/llama"}
+    places |= {folder: f"models/{name}" for name, folder in folders.items()}
     rows = []
-    for name, place in models.items():
+    for name, folder in folders.items():
         for cell in cells():
             if options.rows and not cell.what.startswith(tuple(options.rows)):
                 continue
-            row = run(cell, name, str(Path(place).absolute()), out, options.timeout)
+            row = without_places(run(cell, name, folder, out, options.timeout), places)
             rows.append(row)
             print(f"{name}, {cell.what}: {'ok' if row['ok'] else 'NO'}: {row['note']}", flush=True)
-            write_results(rows, f"python scripts/real_matrix.py --models {listed}", options.docs)
+            write_results(rows, said, options.docs)
     return 0 if all(row["ok"] for row in rows) else 1
 
 
