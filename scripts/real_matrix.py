@@ -422,11 +422,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     said = f"python scripts/real_matrix.py --models {' '.join(f'{name}=models/{name}' for name in models)}"
     places = {str(out): "runs/real_matrix", str(TINY_PEERS["llama"]): "tiny/llama"}
     places |= {folder: f"models/{name}" for name, folder in folders.items()}
-    rows = []
-    for name, folder in folders.items():
-        for cell in cells():
-            if options.rows and not cell.what.startswith(tuple(options.rows)):
-                continue
+    wanted = [cell for cell in cells() if not options.rows or cell.what.startswith(tuple(options.rows))]
+    rows: list[dict[str, Any]] = []
+    for cell in wanted:
+        for name, folder in folders.items():
             row = without_places(run(cell, name, folder, out, options.timeout), places)
             rows.append(row)
             print(f"{name}, {cell.what}: {'ok' if row['ok'] else 'NO'}: {row['note']}", flush=True)
