@@ -69,11 +69,11 @@ def no_gguf_bar() -> Iterator[None]:
     from transformers import modeling_gguf_pytorch_utils as gguf
 
     bar = gguf.tqdm
-    gguf.tqdm = partial(bar, disable=True)  # type: ignore[misc, assignment]  # put back below
+    gguf.tqdm = partial(bar, disable=True)  # put back below
     try:
         yield
     finally:
-        gguf.tqdm = bar  # type: ignore[misc]
+        gguf.tqdm = bar
 
 
 def without_tied(load_result: Any, tied: Any) -> Any:
