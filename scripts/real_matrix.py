@@ -56,12 +56,11 @@ TRAIN = [
 ]  # fmt: skip
 ONCE = ["--save-strategy", "no"]
 KINDS = {"full": ["--no-use-peft"], "LoRA": ["--use-peft"], "NF4 + LoRA": ["--use-peft", "--load-in-4bit"]}
-COOL, PLAIN = ["--temperature", "0.7"], ["--temperature", "1"]  # cross-entropy is of plain probabilities
-PAPER = ["--preset", "paper", "--no-load-in-4bit", *PLAIN]
+PAPER = ["--preset", "paper", "--no-load-in-4bit"]
 SCHEMES = {
     "GRPO": [],
-    "aggregate_sft": ["--objective", "aggregate_sft", *PLAIN],
-    "weighted_sft": ["--objective", "weighted_sft", *PLAIN],
+    "aggregate_sft": ["--objective", "aggregate_sft"],
+    "weighted_sft": ["--objective", "weighted_sft"],
     "PMI": ["--weighting", "pmi"],
     "paper preset": PAPER,
     "sequential": ["--context", "sequential", "--aggregator", "last_peer"],
@@ -126,7 +125,7 @@ def training(what: str, scheme: str, options: list[str], kind: str) -> Cell:
 
     def words(place: str, folder: Path) -> list[str]:
         peers = ["--peers", f"model={place}", f"tiny={TINY_PEERS['llama']}", "--dataset", "DATA"]
-        own = [*COOL, *TRAIN, *options, *peers, *saved, *KINDS[kind], *rate]
+        own = [*TRAIN, *options, *peers, *saved, *KINDS[kind], *rate]
         return ["train", *own, "--output-dir", str(folder / name)]
 
     return Cell(what, words, lambda place, folder: trained(place, folder / name, scheme, kind))
