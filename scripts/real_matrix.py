@@ -366,7 +366,7 @@ def page(rows: list[dict[str, Any]], command: str, versions: dict[str, str]) -> 
         "",
         *pipe_table(["what", *models], table),
         "",
-        f"{len(rows) - len(failed)} of {len(rows)} cells are ok.",
+        f"{len(rows) - len(failed)} of {len(rows)} cells are ok.{_missing(rows, len(models))}",
         "",
         *(f"- {row['model']}, {row['what']}: {_plain(row['note'])}" for row in failed),
         "",
@@ -378,6 +378,12 @@ def page(rows: list[dict[str, Any]], command: str, versions: dict[str, str]) -> 
         *pipe_table(["model", "what", "text", "what happened"], wrote),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _missing(rows: Sequence[dict[str, Any]], models: int) -> str:
+    """A sentence where a table is of a part only."""
+    missing = models * len(cells()) - len(rows)
+    return f" {missing} more have not been run yet: the same command goes on." if missing else ""
 
 
 def _plain(text: str) -> str:

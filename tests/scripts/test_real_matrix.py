@@ -62,5 +62,6 @@ def test_the_page_says_what_failed_and_names_no_folder_of_this_machine(matrix, t
     matrix.write_results(rows, "python it", tmp_path)
     page = (tmp_path / "real_matrix.md").read_text()
     assert "| eval | 2 s, 1,200, +0.10 |" in page and "| label | **no** |" in page and "1 of 2 cells are ok." in page
+    assert f"{len(matrix.cells()) - 2} more have not been run yet" in page
     assert "- a, label: status 2: error: models/a is no model" in page and "/home" not in page
     assert json.loads((tmp_path / "real_matrix.json").read_text())["rows"] == rows
