@@ -6,8 +6,9 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any
 
 HARMLESS = {
@@ -60,6 +61,19 @@ def quiet_output() -> None:
     for module, switch in switches.items():
         if module in sys.modules:
             getattr(sys.modules[module], switch)()
+
+
+@contextmanager
+def no_gguf_bar() -> Iterator[None]:
+    """No bar of transformers over a GGUF file's tensors, which no switch of its own turns off: loading is a phase."""
+    from transformers import modeling_gguf_pytorch_utils as gguf
+
+    bar = gguf.tqdm
+    gguf.tqdm = partial(bar, disable=True)  # put back below
+    try:
+        yield
+    finally:
+        gguf.tqdm = bar
 
 
 def without_tied(load_result: Any, tied: Any) -> Any:

@@ -7,7 +7,8 @@ from typing import Any
 
 from pst_rl.benchmarks.scores import Scores
 from pst_rl.measure.statistics import bootstrap_mean, paired_p_value
-from pst_rl.progress.words import WIDTH
+from pst_rl.monitors.start import MEASURE, advice
+from pst_rl.progress.words import WIDTH, folded
 from pst_rl.report.tables import percent
 from pst_rl.report.text_table import text_table
 
@@ -164,7 +165,25 @@ def table(results: Mapping[str, Any], width: int = WIDTH) -> list[str]:
         ]
         lines += [f"{scoring}, {len(results['questions'])} questions, in percent [95 %]", ""]
         lines += [*text_table(["", first, *ENDINGS, *others], rows, width=width), ""]
+    lines += [folded(line, width) for line in unread_lines(results)]
     return [*lines, *different_lines(results), *change_table(results.get("comparison", {}), width)]
+
+
+def unread_lines(results: Mapping[str, Any]) -> list[str]:
+    """A line for each peer of whose greedy responses (of a gap: samples) most have no answer: what to change."""
+    room = results["settings"]["max_new_tokens"]
+    shares = _endings_of_peers(results).items()
+    found = [f"{name}: {advice(finished, read, room, MEASURE)}" for name, (finished, read) in shares if read < 0.5]
+    return [*found, ""] if found else []
+
+
+def _endings_of_peers(results: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """For each peer the shares that ended and in which an answer was found, by the scoring that finds most."""
+    if "finished" in results:
+        found = {name: max(own[name] for own in results["parsed"].values()) for name in results["peers"]}
+        return {name: (results["finished"][name], read) for name, read in found.items()}
+    drawn = {peer: own for by_peer in results["scores"].values() for peer, own in by_peer.items()}
+    return {name: (own["finished"]["value"], 1 - own["unparsed"]["value"]) for name, own in drawn.items()}
 
 
 def different_lines(results: Mapping[str, Any]) -> list[str]:
@@ -204,7 +223,7 @@ def gap_table(results: Mapping[str, Any], width: int = WIDTH) -> list[str]:
     )
     for verifier, by_peer in scores.items():
         lines += _gaps(verifier, by_peer, width, GAP_COLUMNS)
-    return lines
+    return [*lines, *(folded(line, width) for line in unread_lines(results))]
 
 
 def _gaps(title: str, by_peer: Mapping[str, Any], width: int, columns: Sequence[str]) -> list[str]:

@@ -28,7 +28,7 @@ from pst_rl.cli.mistakes import explained
 from pst_rl.cli.presets import SPEED, all_tiny, not_contradicted, preset_for, switch_on
 from pst_rl.cli.trl_names import check_trl_names, spelt_booleans
 from pst_rl.methods import METHODS
-from pst_rl.options.refusals import check_options
+from pst_rl.options.refusals import check_model_values, check_options
 from pst_rl.options.table import MODEL
 from pst_rl.quiet import quiet_warnings
 
@@ -92,6 +92,7 @@ def parse(
     flags += spelt_booleans(argv, hints)
     arguments = in_one_line(lambda: _parse_flags((script, PSTConfig, ModelConfig), flags, prog), flags, hints)
     check_options(arguments.model, MODEL)
+    check_model_values(arguments.model)
     if arguments.model.load_in_4bit and arguments.model.dtype == "float32" and not arguments.config.fp16:
         arguments.model.dtype = "bfloat16"  # as PeerSpec loads what is not quantized; and so 4-bit weights compute
     return replace(arguments, notes=tuple(switch_on(arguments.config, wanted)))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from inspect import signature
 from pathlib import Path
@@ -37,7 +38,7 @@ class LanguageModelPredictor(ContextReader):
 
     Every item is tokenised once and by itself, so that the tokens of a context are those of its parts, whatever was
     read from the cache. A beginning-of-sequence token is put in front if the tokenizer has one. The model scores in
-    eval mode, without gradient, in its own dtype and where it is; its mode is put back.
+    eval mode, without gradient, where it is and in its own dtype but for `autocast`; its mode is put back.
 
     Contexts that are too long drop demonstrations, never the target: read in order, one is left out if it would not
     leave room for the longest prompt of all items. That depends only on what was shown before it, so a context is
@@ -59,6 +60,7 @@ class LanguageModelPredictor(ContextReader):
         content_free: Prompts of no content, e.g. the template with "N/A"; needed to calibrate.
         max_tokens: Length of a context with its target, in tokens. Unset: the model's positions, or its attention
             window if that is smaller, so that every token is seen and the cache can be cropped.
+        autocast: What a forward pass runs in: of a peer in training its own precision, as `accelerator.autocast`.
 
     Attributes:
         prompt_ids: For every item its tokens.
@@ -88,6 +90,7 @@ class LanguageModelPredictor(ContextReader):
         calibrate: bool = False,
         content_free: Sequence[str] = (),
         max_tokens: int | None = None,
+        autocast: Callable[[], AbstractContextManager] = nullcontext,
     ):
         if not prompts:
             raise ValueError("There are no items to label.")
@@ -99,6 +102,7 @@ class LanguageModelPredictor(ContextReader):
             raise ValueError("Calibrated scores are renormalised over the labels: leave `normalise` set.")
         self.tokenizer = tokenizer
         self.model, self.batch_size, self.normalise, self.calibrate = model, batch_size, normalise, calibrate
+        self.autocast = autocast
         self.words = LabelWords(tokenizer, label_words, after=prompts[0])
         self.n_items, self.n_labels = len(prompts), len(self.words)
         self.start_ids = start_ids(tokenizer)
@@ -211,14 +215,15 @@ class LanguageModelPredictor(ContextReader):
         training = self.model.training
         self.model.eval()
         try:
-            logits = self.model(
-                input_ids=torch.tensor([ids], device=device),
-                attention_mask=self._attention(seen, owner, columns),
-                position_ids=torch.tensor([positions], device=device),
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=(keep % len(ids)).to(device),
-            ).logits
+            with self.autocast():
+                logits = self.model(
+                    input_ids=torch.tensor([ids], device=device),
+                    attention_mask=self._attention(seen, owner, columns),
+                    position_ids=torch.tensor([positions], device=device),
+                    past_key_values=cache,
+                    use_cache=True,
+                    logits_to_keep=(keep % len(ids)).to(device),
+                ).logits
         finally:
             self.model.train(training)
         return logits[0], seen

@@ -22,6 +22,24 @@ logger = logging.getLogger(__name__)
 JUDGED = 64  # responses that the start of training is judged by, at least; our choice
 
 
+@dataclass(frozen=True)
+class Flags:
+    """What a command calls the options that make more of its responses count.
+
+    Attributes:
+        room: For the tokens of a response.
+        style: For the form of an answer.
+    """
+
+    room: str = "--max-completion-length"
+    style: str = "--answer-style"
+
+
+TRAIN = Flags()
+MEASURE = Flags("--max-new-tokens", "--style")
+"""Of `pst-rl train`, and of `pst-rl eval` and `gv-gap`."""
+
+
 class NothingRead(ValueError):
     """No response of any peer ended, or none had an answer that could be read: training would move nothing."""
 
@@ -92,17 +110,27 @@ def _upper(text: str) -> str:
 
 
 def _advice(own: Shares, limit: int) -> str:
-    """What to change where many responses have no vote."""
-    if own.finished < 0.5:
-        some = "most" if own.finished else "all"
+    return advice(own.finished, own.read, limit)
+
+
+def advice(finished: float, read: float, limit: int, flags: Flags = TRAIN) -> str:
+    """What to change where many responses have no vote.
+
+    Args:
+        finished, read: Shares of the responses: that ended by themselves, and with an answer that was read.
+        limit: Tokens of a response.
+        flags: The command's names of options.
+    """
+    if finished < 0.5:
+        some = "most" if finished else "all"
         return (
-            f"{some} responses are cut off, and what is cut off has no vote. Raise --max-completion-length ({limit}), "
+            f"{some} responses are cut off, and what is cut off has no vote. Raise {flags.room} ({limit}), "
             "ask for shorter answers (--prompt-template), or end them at a string (--stop-strings)."
         )
-    some = "most responses have no" if own.read else "no response has an"
+    some = "most responses have no" if read else "no response has an"
     return (
         f"{some} answer that is read. Ask for it in a form that is (--prompt-template '{{question}} Put your final "
-        "answer within \\boxed{}.'), or say which form they have (--answer-style; `text` for names and other "
+        f"answer within \\boxed{{}}.'), or say which form they have ({flags.style}; `text` for names and other "
         "words). `pst-rl answers` shows how a response is read."
     )
 

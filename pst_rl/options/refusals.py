@@ -11,6 +11,29 @@ from pst_rl.options.table import Option
 # Optimizers that need more than groups of parameters: the model, hooks in it, or switching between two modes.
 _OPTIMIZERS = ("lomo", "adalomo", "galore", "apollo", "schedule_free")
 
+# What the libraries look at only in a step, after models are loaded and answers are sampled, or not at all.
+_ONE_OF: Mapping[str, tuple[str | None, ...]] = {
+    "loss_type": ("grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo"),
+    "importance_sampling_level": ("token", "sequence"),
+    "scale_rewards": ("group", "batch", "none"),
+    "vllm_importance_sampling_mode": ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask"),
+}
+_NUMBERS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "temperature": ("above 0", lambda value: value > 0),
+    "top_p": ("above 0 and at most 1", lambda value: 0 < value <= 1),
+    "max_completion_length": ("at least 1", lambda value: value >= 1),
+    "learning_rate": ("at least 0", lambda value: value >= 0),
+    "epsilon": ("at least 0", lambda value: value >= 0),
+}
+_ONE_OF_MODEL: Mapping[str, tuple[str | None, ...]] = {
+    "dtype": ("auto", "bfloat16", "float16", "float32", None),
+    "bnb_4bit_quant_type": ("nf4", "fp4"),
+}
+_NUMBERS_MODEL: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "lora_r": ("at least 1", lambda value: value >= 1),
+    "lora_dropout": ("at least 0 and below 1", lambda value: 0 <= value < 1),
+}
+
 # Options that others set: (a condition under which a value is none of the user's).
 _SET_BY: Mapping[str, Callable[[Any], bool]] = {"do_eval": lambda config: config.eval_strategy not in (None, "no")}
 
@@ -32,12 +55,13 @@ def check_options(config: Any, table: Mapping[str, Option]) -> None:
 
 
 def check_values(config: Any) -> None:
-    """Refuses values of options that are passed on otherwise: some optimizers, and batches that are torn apart.
+    """Refuses values of options that are passed on otherwise: some optimizers, batches that are torn apart, and what
+    would only be found wrong in the first step, or not at all.
 
     Raises:
         ValueError: As [`check_options`].
     """
-    wrong = {}
+    wrong = _out_of_range(config, _ONE_OF, _NUMBERS)
     optimizer = str(getattr(config.optim, "value", config.optim))
     if optimizer.startswith(_OPTIMIZERS):
         wrong[f"optim={optimizer!r}"] = (
@@ -56,6 +80,26 @@ def check_values(config: Any) -> None:
             "shared_prefill=True brings a cache of its own. Leave one of them out."
         )
     _refuse(wrong)
+
+
+def check_model_values(model: Any) -> None:
+    """Refuses values of TRL's `ModelConfig` that would only be found wrong when the models are loaded.
+
+    Raises:
+        ValueError: As [`check_options`].
+    """
+    _refuse(_out_of_range(model, _ONE_OF_MODEL, _NUMBERS_MODEL))
+
+
+def _out_of_range(config: Any, choices: Mapping[str, Any], numbers: Mapping[str, Any]) -> dict[str, str]:
+    wrong = {}
+    for name, values in choices.items():
+        if (value := getattr(config, name)) not in values:
+            wrong[f"{name}={value!r}"] = f"it must be one of {', '.join(filter(None, values))}."
+    for name, (rule, holds) in numbers.items():
+        if not holds(value := getattr(config, name)):
+            wrong[f"{name}={value!r}"] = f"it must be {rule}."
+    return wrong
 
 
 def _default(field: Field) -> Any:

@@ -23,6 +23,7 @@ from pst_rl.peers.sources import (
     is_gguf,
     read_config,
 )
+from pst_rl.quiet import no_gguf_bar
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -94,14 +95,15 @@ def _load_gguf(name: str | os.PathLike, path: Path, settings: dict[str, Any]) ->
             model = AutoModelForCausalLM.from_pretrained(plain, use_safetensors=True, **settings)
         return _named(model, name)
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path.parent,
-            gguf_file=path.name,
-            quantization_config=GgufConfig(dequantize=True),
-            use_safetensors=True,
-            output_loading_info=True,
-            **settings,
-        )
+        with no_gguf_bar():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                path.parent,
+                gguf_file=path.name,
+                quantization_config=GgufConfig(dequantize=True),
+                use_safetensors=True,
+                output_loading_info=True,
+                **settings,
+            )
     except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
         raise ValueError(
             f"transformers cannot read {path.name}: {first_line(error)}. Use the model as it was before it was "

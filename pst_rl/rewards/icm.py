@@ -210,4 +210,5 @@ class ICMReward:
             self.template.label_words,
             separator=self.separator,
             batch_size=self.batch_size,
+            autocast=judge.accelerator.autocast,  # as peers and jurors are read everywhere else
         )

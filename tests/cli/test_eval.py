@@ -16,6 +16,7 @@ from pst_rl.benchmarks.prompts import PromptFile, load_prompt
 from pst_rl.benchmarks.verifiers import Case, Function, Likelihood, TrueFalse, load_verifier, verify
 from pst_rl.cli import main as cli
 from pst_rl.cli.gv_gap import GVGap
+from pst_rl.monitors import start
 from pst_rl.peers.asked import Asked, write_asked
 
 CASES = [Case("2+2?", "2+2?", " 2+2=4. #### 4"), Case("2+2?", "2+2?", " #### 5"), Case("2+2?", "2+2?", "")]
@@ -65,6 +66,16 @@ def test_eval_measures_each_peer_and_the_peers_together(run, capsys):
         "samples": dict.fromkeys(("gemma2", "llama", "qwen2"), [True, True]),
         "collaborative": dict.fromkeys(("gemma2", "llama", "qwen2"), True),
     }
+
+
+@pytest.mark.parametrize("command", ["eval", "gv-gap"])
+def test_what_is_not_read_says_what_to_change_as_training_does(run, capsys, command):
+    assert run(command, "--samples", "2", "--max-new-tokens", "4", limit="2") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    advised = start.advice(0.0, 0.0, 4, start.MEASURE)
+    assert f"llama: {advised}" in said and "Raise --max-new-tokens (4)" in advised
+    assert run(command, "--samples", "2", limit="2", folder="read") == 0
+    assert "--max-new-tokens" not in capsys.readouterr().out
 
 
 def test_eval_asks_nothing_twice_and_goes_on_after_an_interruption(run, tmp_path, monkeypatch, capsys):

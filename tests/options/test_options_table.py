@@ -45,6 +45,50 @@ def test_every_field_of_ours_is_known_to_the_identity_or_may_change():
 REFUSED = sorted(name for name, option in TRAINER.items() if option.fate == "refused")
 
 
+@pytest.mark.parametrize(
+    ("name", "among"),
+    [
+        ("loss_type", "dapo"),
+        ("importance_sampling_level", "sequence"),
+        ("scale_rewards", "batch"),
+        ("vllm_importance_sampling_mode", "token_mask"),
+    ],
+)
+def test_what_trl_would_refuse_in_the_first_step_is_refused_at_once(config, name, among):
+    with pytest.raises(ValueError, match=f"{name}='dapoo' is refused: it must be one of .*{among}"):
+        config(**{name: "dapoo"})
+    assert getattr(config(**{name: among}), name) == among
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("temperature", 0.0, "above 0"),
+        ("top_p", 1.5, "above 0 and at most 1"),
+        ("max_completion_length", 0, "at least 1"),
+        ("learning_rate", -1e-6, "at least 0"),
+        ("epsilon", -0.2, "at least 0"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused_at_once(config, name, value, rule):
+    with pytest.raises(ValueError, match=f"{name}={value!r} is refused: it must be {rule}"):
+        config(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--dtype", "bfloat17"], "dtype='bfloat17' is refused: it must be one of auto, bfloat16"),
+        (["--bnb-4bit-quant-type", "nf5"], "bnb_4bit_quant_type='nf5' is refused: it must be one of nf4, fp4"),
+        (["--lora-r", "0"], "lora_r=0 is refused: it must be at least 1"),
+        (["--lora-dropout", "1"], "lora_dropout=1.0 is refused: it must be at least 0 and below 1"),
+    ],
+)
+def test_what_no_model_can_be_loaded_with_is_refused_in_a_dry_run_too(flags, message):
+    with pytest.raises(ValueError, match=message):
+        parse(Train, PRESETS, TINY_STYLE, ["--dry-run", *flags])
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_the_table_refuses_is_refused_with_the_remedy(config, name):
     value = other(DEFAULTS[name])

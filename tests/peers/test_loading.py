@@ -57,6 +57,19 @@ def one_line(error):
 # Reading
 
 
+def test_no_bar_of_transformers_over_the_tensors_and_it_is_put_back(files, monkeypatch):
+    from transformers import modeling_gguf_pytorch_utils as reading
+
+    def bar(tensors, **options):
+        shown.append(options.get("disable"))
+        return tensors
+
+    shown = []
+    monkeypatch.setattr(reading, "tqdm", bar)
+    load_model(files(), dtype="float32")
+    assert shown and all(shown) and reading.tqdm is bar
+
+
 def test_float_blocks_are_read_exactly_and_a_tokenizer_with_them(files, qwen):
     model, tokenizer = qwen
     read = load_model(files("F32"), dtype="float32")

@@ -1,8 +1,11 @@
 """ICM as a reward provider, judged by the tiny concept model."""
 
+from contextlib import nullcontext
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
+import torch
 from helpers import group, reader
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -23,7 +26,7 @@ FEW = {"sweeps": 2, "anneal_to": 0.0, "start": "empty", "restarts": 3}
 def judge():
     model = AutoModelForCausalLM.from_pretrained(TINY_CONCEPT_MODEL)
     tokenizer = AutoTokenizer.from_pretrained(TINY_CONCEPT_MODEL)
-    return reader(model, tokenizer, accelerator=SimpleNamespace(is_main_process=True))
+    return reader(model, tokenizer, accelerator=SimpleNamespace(is_main_process=True, autocast=nullcontext))
 
 
 def asked(judge, answers, questions=QUESTIONS, **fields):
@@ -42,6 +45,17 @@ def test_answers_by_the_most_coherent_concept_earn_most(judge):
     assert (rewards.values[1, :, 0] < 0.1).all()
     assert (rewards.values[:, :, 1] == 0).all() and not rewards.abstain.any()
     assert rewards.metrics["items"] == 16 and rewards.metrics["tokens"] > 0
+
+
+def test_a_peer_is_read_in_the_precision_that_it_trains_in(judge, monkeypatch):
+    read = []
+    hook = judge.model.register_forward_hook(lambda *call: read.append(call[-1].logits.dtype))
+    low = partial(torch.autocast, "cpu", torch.bfloat16)
+    monkeypatch.setattr(judge, "accelerator", SimpleNamespace(is_main_process=True, autocast=low))
+    rewards = ICMReward(candidates="labels", judge="first_peer", search=FEW, **STYLE)(asked(judge, right_and_wrong()))
+    hook.remove()
+    assert set(read) == {torch.bfloat16}
+    assert (rewards.values[0, :, 0] > 0.9).all(), "a mask of rows side by side works in it too"
 
 
 def test_both_answers_to_a_question_are_claims_of_which_one_is_true(judge):
