@@ -1,0 +1,116 @@
+"""Samples of published models on the questions of `real_tasks.py`, kept in files: what the studies with them share."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from shared_reading import SharedReader
+from transformers import GenerationConfig
+
+from pst_rl.benchmarks.cache import Cache, cache_key
+from pst_rl.benchmarks.items import Item
+from pst_rl.benchmarks.model import Completion, Decoding, LanguageModel, describe
+from pst_rl.peers.generation import bare_settings, until_end
+from pst_rl.peers.prompts import cut_at_stop
+from pst_rl.peers.shared_prompts import distinct_rows, prefill
+
+WORDS = ("capitals", "continents", "opposites", "elements")  # tasks that are answered in words
+STEPS = "step by step"  # behind a task's name: the model is asked to reason
+QUESTIONS = 6  # side by side
+
+
+def named_folder(text: str) -> tuple[str, str]:
+    """`NAME=FOLDER` of the command line."""
+    name, _, folder = text.partition("=")
+    if not name or not Path(folder).is_dir():
+        raise argparse.ArgumentTypeError(f"must be NAME=FOLDER with the folder of a model, got {text!r}")
+    return name, folder
+
+
+def style_of(task: str) -> str:
+    """How the answers of a task are read."""
+    return "text" if task in WORDS else "auto"
+
+
+def load_task(folder: Path, task: str, first: int, last: int) -> list[Item]:
+    """Test questions `first` to `last` of a task."""
+    name, _, how = task.partition(", ")
+    lines = (folder / name / "test.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines[first:last]]
+    questions = [row["question"] for row in rows]
+    if how == STEPS:
+        questions = [
+            q.replace("Answer with the number only.", 'Think step by step, then end with "The answer is N."')
+            for q in questions
+        ]
+    return [Item(q, q, row["answer"]) for q, row in zip(questions, rows, strict=True)]
+
+
+def load_models(models: Sequence[tuple[str, str]]) -> dict[str, LanguageModel]:
+    """The models by name, in bfloat16."""
+    return {name: SharedReader.load(folder, name, "bfloat16") for name, folder in models}
+
+
+def prompt_ids(model: LanguageModel, items: Sequence[Item]) -> list[list[int]]:
+    """What the model reads before it answers each question."""
+    return [model.prompt_ids(model.asked(item.shown)) for item in items]
+
+
+@torch.inference_mode()
+def draw(model: LanguageModel, prompts: Sequence[Sequence[int]], copies: int, decoding: Decoding) -> list[list[dict]]:
+    """`copies` samples of each prompt, which is read once: `[prompt][copy]` of text, finished, length and ids."""
+    torch.manual_seed(decoding.seed)
+    settings = GenerationConfig(
+        max_new_tokens=decoding.max_new_tokens,
+        do_sample=True,
+        temperature=decoding.temperature,
+        top_p=decoding.top_p,
+        top_k=0,
+        eos_token_id=model.eos_token_ids,
+        pad_token_id=model.pad_id,
+        disable_compile=True,
+    )
+    found: list[list[dict]] = []
+    for start in range(0, len(prompts), QUESTIONS):
+        rows = [list(ids) for ids in prompts[start : start + QUESTIONS] for _ in range(copies)]
+        width = max(map(len, rows))
+        ids = torch.tensor([[model.pad_id] * (width - len(row)) + row for row in rows])
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+        first, inverse = distinct_rows(ids, mask)
+        positions = (mask[first, :-1].cumsum(1) - 1).clamp(min=0)
+        with bare_settings(model.model):
+            cache = prefill(model.model, ids[first, :-1], mask[first, :-1], position_ids=positions)
+            cache.batch_select_indices(inverse)
+            output = model.model.generate(
+                input_ids=ids, attention_mask=mask, past_key_values=cache, generation_config=settings
+            )
+        made = [_sample(model, row) for row in output[:, width:].tolist()]
+        found += [made[i : i + copies] for i in range(0, len(made), copies)]
+    return found
+
+
+def _sample(model: LanguageModel, row: list[int]) -> dict[str, Any]:
+    ids = until_end(row, model.eos_token_ids)
+    text, finished = model.response_text(ids), ids[-1] in model.eos_token_ids
+    if (at := cut_at_stop(text, model.stop_strings)) is not None:
+        while len(ids) > 1 and len(model.response_text(ids)) > at:
+            ids = ids[:-1]
+        text, finished = text[:at], True
+    return {"text": text, "finished": finished, "ids": ids}
+
+
+def remember(cache: Cache, model: LanguageModel, prompts, decoding: Decoding, samples: list[list[dict]]) -> None:
+    """Puts samples where `pst-rl eval` and `gv-gap` look for theirs."""
+    cache.put(
+        {
+            cache_key(model.digest, list(ids), describe(decoding), copy): asdict(
+                Completion(one["text"], one["finished"], len(one["ids"]))
+            )
+            for ids, own in zip(prompts, samples, strict=True)
+            for copy, one in enumerate(own)
+        }
+    )
