@@ -15,7 +15,7 @@ import random
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -23,13 +23,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
 import torch
 from real_pmi_report import write_report
-from real_samples import STEPS, draw, load_models, load_task, named_folder, prompt_ids, style_of
-from shared_reading import sum_logprobs, token_logprobs
+from real_samples import STEPS, load_models, load_task, prompt_ids, sampled, study_options, style_of
+from shared_reading import Sums
 
 from pst_rl import PSTConfig
 from pst_rl.aggregation.votes import Majority
 from pst_rl.answers import find_answer
-from pst_rl.benchmarks.model import Decoding, LanguageModel
+from pst_rl.benchmarks.model import LanguageModel
 from pst_rl.files import write_atomically
 from pst_rl.peers.peer_trainer import PeerTrainer
 from pst_rl.peers.prompts import show_peers
@@ -39,9 +39,7 @@ from pst_rl.scoring.juror import Juror
 from pst_rl.stages.pmi import PMIWeights
 from pst_rl.stages.weighting import WeightRequest
 
-TASKS = ["capitals", "continents", "opposites", "elements", "differences", "products", "units", f"stories, {STEPS}"]
-TOKENS = {"smollm": 20}  # of a response, by model; it writes sentences
-SHORT, LONG = 8, 80  # of the others; of all where they reason
+TASKS = ["capitals", "differences", "opposites", "continents", "products", "elements", f"stories, {STEPS}"]
 PUBLISHED = {"conditioning": "in_prompt", "marginal": "unconditional", "target": "response"}
 SIGNALS: dict[str, tuple[str, dict[str, str]]] = {  # name: (scorer, options of PMIWeights)
     "default, self": ("self", {}),
@@ -56,27 +54,6 @@ class Engine(Juror):
     """A peer that only answers and scores: what PMI asks of one."""
 
     prefix_tokens = PeerTrainer.prefix_tokens
-
-
-def room(model: str, task: str) -> int:
-    """Tokens of a response."""
-    return LONG if task.endswith(STEPS) else TOKENS.get(model, SHORT)
-
-
-def sampled(
-    models: Mapping[str, LanguageModel], task: str, items, first: int, args: argparse.Namespace
-) -> dict[str, list[list[dict]]]:
-    """Samples by model, `[question][chain]`; those in `--out` are not drawn again."""
-    found = {}
-    for name, model in models.items():
-        file = args.out / "samples" / f"{task}.{name}.{first}.json"
-        if not file.is_file():
-            decoding = Decoding(room(name, task), args.temperature, seed=args.seed + first)
-            made = draw(model, prompt_ids(model, items), args.chains, decoding)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, json.dumps(made, ensure_ascii=False))
-        found[name] = json.loads(file.read_text(encoding="utf-8"))
-    return found
 
 
 def make_request(
@@ -109,7 +86,7 @@ def make_request(
         responses=tuple(responses),
         rng=random.Random(0),
     )
-    group = Group(**(group.__dict__ | {"targets": Majority()(group)}))
+    group = replace(group, targets=Majority()(group))
     template = PSTConfig.peer_template
     return WeightRequest(
         engines=engines,  # type: ignore[arg-type]  # what PMI asks of a peer, they have
@@ -124,21 +101,28 @@ def make_request(
     )
 
 
-def scored(request: WeightRequest, models: Mapping[str, LanguageModel], other_chains: int) -> list[dict[str, Any]]:
+def pmi_of_all(request: WeightRequest, other_chains: int) -> dict[str, torch.Tensor]:
+    """PMI by each signal, (P, Q, G)."""
+    few = request.active.clone()
+    few[:, :, other_chains:] = False
+    return {
+        name: PMIWeights(**options).pmi(replace(request, active=few if name == FEWER else request.active))
+        for name, (_, options) in SIGNALS.items()
+    }
+
+
+def scored(request: WeightRequest, other_chains: int) -> list[dict[str, Any]]:
     """One row a sample: whether it agrees with the vote, its PMI by each signal, and the controls; without gold."""
-    group = request.group
-    pmi = {}
-    with patch("pst_rl.stages.pmi.sum_logprobs", sum_logprobs):  # the same sums, each prompt read once
-        for name, (_, options) in SIGNALS.items():
-            few = request.active.clone()
-            few[:, :, other_chains:] = False
-            asked = WeightRequest(**(request.__dict__ | {"active": few if name == FEWER else request.active}))
-            pmi[name] = PMIWeights(**options).pmi(asked)
-    own = []
-    for rollout, model in zip(request.rollouts, models.values(), strict=True):
-        pairs = list(zip(rollout.prompt_ids, rollout.completion_ids, strict=True))
-        own.append([sum(row) / len(row) for row in token_logprobs(model.model, model.pad_id, pairs)])
-    rows = []
+    group, sums = request.group, Sums()
+    with patch("pst_rl.stages.pmi.sum_logprobs", sums):  # the same sums, each prompt read once
+        pmi_of_all(request, other_chains)  # asks
+        pairs = [list(zip(r.prompt_ids, r.completion_ids, strict=True)) for r in request.rollouts]
+        for engine, own in zip(request.engines, pairs, strict=True):
+            sums(engine, own, request.batch_size)
+        sums.read()
+        pmi = pmi_of_all(request, other_chains)
+    logprobs = [sums(engine, own, request.batch_size) for engine, own in zip(request.engines, pairs, strict=True)]
+    rows, chains = [], request.local.chains
     for p, q, g, response in group.cells():
         target = group.the_targets[p][q][g]
         keys = [other.key for _, _, other in group.pooled(q)]
@@ -155,7 +139,7 @@ def scored(request: WeightRequest, models: Mapping[str, LanguageModel], other_ch
                 "share": None if target is None else target.share,
                 "agrees": target is not None and response.key == target.answer.key,
                 "own_share": 0.0 if response.key is None else keys.count(response.key) / len(keys),
-                "logprob": own[p][q * request.local.chains + g],
+                "logprob": logprobs[p][q * chains + g] / response.length,
                 "pmi": {name: round(values[p, q, g].item(), 4) for name, values in pmi.items()},
             }
         )
@@ -163,20 +147,11 @@ def scored(request: WeightRequest, models: Mapping[str, LanguageModel], other_ch
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", type=named_folder, metavar="NAME=FOLDER", required=True)
-    parser.add_argument("--tasks", type=Path, required=True, help="folder that real_tasks.py has written")
+    parser = study_options(__doc__, "real_pmi")
     parser.add_argument("--only", nargs="+", default=TASKS, metavar="TASK", help="only these tasks")
     parser.add_argument("--questions", type=int, default=48, help="test questions of each task, at most")
     parser.add_argument("--steps-questions", type=int, default=12, help="of those that are answered step by step")
-    parser.add_argument("--block", type=int, default=12, help="questions computed, and kept, at a time")
-    parser.add_argument("--chains", type=int, default=8, help="samples of each model and question")
-    parser.add_argument("--other-chains", type=int, default=3, help=f"of them scored by: {FEWER}")
-    parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("runs/real_pmi"), help="folder of samples and single results")
-    parser.add_argument("--docs", type=Path, default=Path("docs/results"))
-    parser.add_argument("--report", action="store_true", help="only write the results of what is in --out")
+    parser.add_argument("--other-chains", type=int, default=2, help=f"samples of them scored by: {FEWER}")
     args = parser.parse_args(arguments)
     quiet_output()
     if not args.report:
@@ -201,7 +176,7 @@ def compute(args: argparse.Namespace) -> None:
             middle = time.perf_counter()
             for engine in engines:
                 engine.tokens.clear()
-            rows = scored(make_request(models, engines, task, items, samples), models, args.other_chains)
+            rows = scored(make_request(models, engines, task, items, samples), args.other_chains)
             seconds = {"sampling": middle - start, "scoring": time.perf_counter() - middle}
             result = {"task": task, "first": first, "questions": [i.shown for i in items], "gold": [], "rows": rows}
             result["gold"] = [item.gold for item in items]  # for the analysis

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,16 @@ from transformers import GenerationConfig
 from pst_rl.benchmarks.cache import Cache, cache_key
 from pst_rl.benchmarks.items import Item
 from pst_rl.benchmarks.model import Completion, Decoding, LanguageModel, describe
+from pst_rl.files import write_atomically
 from pst_rl.peers.generation import bare_settings, until_end
 from pst_rl.peers.prompts import cut_at_stop
 from pst_rl.peers.shared_prompts import distinct_rows, prefill
 
 WORDS = ("capitals", "continents", "opposites", "elements")  # tasks that are answered in words
 STEPS = "step by step"  # behind a task's name: the model is asked to reason
-QUESTIONS = 6  # side by side
+TOKENS = {"smollm": 20}  # of a response, by model; it writes sentences
+SHORT, LONG = 8, 80  # of the others; of all where they reason
+QUESTIONS = 12  # side by side
 
 
 def named_folder(text: str) -> tuple[str, str]:
@@ -101,6 +104,43 @@ def _sample(model: LanguageModel, row: list[int]) -> dict[str, Any]:
             ids = ids[:-1]
         text, finished = text[:at], True
     return {"text": text, "finished": finished, "ids": ids}
+
+
+def decoding_of(model: str, task: str, first: int, args: argparse.Namespace) -> Decoding:
+    """How a model answers the questions of a task from `first` on."""
+    room = LONG if task.endswith(STEPS) else TOKENS.get(model, SHORT)
+    return Decoding(room, args.temperature, seed=args.seed + first)
+
+
+def sampled(
+    models: Mapping[str, LanguageModel], task: str, items: Sequence[Item], first: int, args: argparse.Namespace
+) -> dict[str, list[list[dict]]]:
+    """Samples by model, `[question][chain]`; those in the folder `args.samples` are not drawn again."""
+    found = {}
+    for name, model in models.items():
+        file = args.samples / f"{task}.{name}.{first}.json"
+        if not file.is_file():
+            made = draw(model, prompt_ids(model, items), args.chains, decoding_of(name, task, first, args))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, json.dumps(made, ensure_ascii=False))
+        found[name] = json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
+def study_options(text: str, name: str) -> argparse.ArgumentParser:
+    """What both studies are told."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", type=named_folder, metavar="NAME=FOLDER", required=True)
+    parser.add_argument("--tasks", type=Path, required=True, help="folder that real_tasks.py has written")
+    parser.add_argument("--block", type=int, default=12, help="questions computed, and kept, at a time")
+    parser.add_argument("--chains", type=int, default=4, help="samples of each model and question")
+    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--samples", type=Path, default=Path("runs/real_samples"), help="folder of the samples")
+    parser.add_argument("--out", type=Path, default=Path("runs", name), help="folder of single results")
+    parser.add_argument("--docs", type=Path, default=Path("docs/results"))
+    parser.add_argument("--report", action="store_true", help="only write the results of what is in --out")
+    return parser
 
 
 def remember(cache: Cache, model: LanguageModel, prompts, decoding: Decoding, samples: list[list[dict]]) -> None:
