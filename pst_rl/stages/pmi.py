@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,6 +32,14 @@ Direction = Literal["less", "more"]
 Scored = tuple[
     float, float, int
 ]  # log p(text | question, response), log p(text | question) or NaN, tokens of the text
+logger = logging.getLogger(__name__)
+NOTHING = 1e-4  # nats; a mean of equal probabilities is rounded
+BLIND = "Peer %r: PMI is 0 for every response that was scored, so its weights change nothing: %s."
+WHY = {
+    "own_reasoning": "responses state an answer and nothing before it. To condition on the answer too, set "
+    "weighting_options={'conditioning': 'in_prompt', 'marginal': 'unconditional'}",
+    "in_prompt": "all responses to a question are the same",
+}
 
 
 def sigmoid_weight(z: torch.Tensor) -> torch.Tensor:
@@ -86,7 +95,8 @@ class PMIWeights:
             `"other_peers"`.
         target: What is scored: the aggregate's final `"answer"` or its whole `"response"`.
         conditioning: How the response conditions: `"own_reasoning"` (the target follows the response with its own
-            final answer cut off) or `"in_prompt"` (the response is shown in the prompt, as another peer's would be).
+            final answer cut off; of a response that is nothing but its answer nothing is left, and its PMI is 0) or
+            `"in_prompt"` (the response is shown in the prompt, as another peer's would be).
         marginal: log p(aggregate | question): `"unconditional"` (one pass per question) or `"own_samples"` (log of the
             mean of the conditional over the peer's own samples; no extra pass).
         reduction: `"sum"` over the target's tokens, or that divided by their number, `"per_token"`.
@@ -112,6 +122,7 @@ class PMIWeights:
     from_cache: bool = False
     function: WeightFunction = sigmoid_weight
     scale: RunningScale = field(default_factory=RunningScale, init=False)  # its memory
+    blind: set[str] = field(default_factory=set, init=False, compare=False)  # peers that were warned about
 
     name: ClassVar[str] = "pmi"
 
@@ -163,6 +174,9 @@ class PMIWeights:
             wanted = request.active[p] & torch.tensor(targets)  # without a target there is nothing to compare with
             finite = torch.isfinite(pmi[p]) & wanted
             scored = pmi[p][finite]
+            if scored.numel() and scored.abs().max() < NOTHING and name not in self.blind:
+                self.blind.add(name)
+                logger.warning(BLIND, name, WHY[self.conditioning])
             tau = self.tau or self.scale.update(name, scored)
             sign = -1.0 if self.direction == "more" else 1.0
             values[p][finite] = self.function(sign * scored / tau).to(values)

@@ -136,6 +136,30 @@ def test_a_pmi_that_is_no_number_stops_the_update_and_is_counted(value):
     assert weights.metrics["a/pmi/mean"] == 0.0
 
 
+def test_weights_that_cannot_differ_from_one_are_warned_of_once(caplog):
+    batch = group([[["1", "1"]]], targets=targets([[["1", "1"]]]))
+    blind = given([[[0.0, 0.0]]])
+    for _ in range(2):
+        assert blind(weight_request(batch)).values.flatten().tolist() == [1.0, 1.0]
+    (record,) = caplog.records
+    assert "'a': PMI is 0" in record.getMessage() and "in_prompt" in record.getMessage()
+
+
+@pytest.mark.parametrize(("pmi", "active"), [([0.0, 0.1], None), ([0.0, 0.0], [False, False])])
+def test_weights_that_differ_or_do_not_matter_are_not_warned_of(pmi, active, caplog):
+    weighed(pmi, active)
+    assert not caplog.records
+
+
+def test_responses_that_are_nothing_but_their_answer_have_no_pmi(scene, monkeypatch, caplog):
+    bare = [[" #### 75", " #### 65", " #### 5", " #### 1"]] * 3
+    monkeypatch.setitem(globals(), "TEXTS", bare)
+    weighting, request = scene()
+    weights = weighting(request)
+    assert weights.pmi.abs().max() < 1e-4 and (weights.values - 1).abs().max() < 1e-4
+    assert len([r for r in caplog.records if "PMI is 0" in r.getMessage()]) == 3
+
+
 def test_inactive_samples_keep_weight_one_and_are_not_counted():
     weights = weighed([float("nan"), 2.0], active=[False, True])
     assert weights.values.flatten().tolist() == pytest.approx([1.0, 2 / (1 + math.e**2)])
