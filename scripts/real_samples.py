@@ -21,8 +21,7 @@ from pst_rl.peers.shared_prompts import distinct_rows, prefill
 
 WORDS = ("capitals", "continents", "opposites", "elements")  # tasks that are answered in words
 STEPS = "step by step"  # behind a task's name: the model is asked to reason
-TOKENS = {"smollm": 20}  # of a response, by model; it writes sentences
-SHORT, LONG = 8, 80  # of the others; of all where they reason
+SHORT, LONG = 8, 80  # tokens of a response; of one with reasoning
 QUESTIONS = 12  # side by side
 
 
@@ -32,6 +31,12 @@ def named_folder(text: str) -> tuple[str, str]:
     if not name or not Path(folder).is_dir():
         raise argparse.ArgumentTypeError(f"must be NAME=FOLDER with the folder of a model, got {text!r}")
     return name, folder
+
+
+def named_count(text: str) -> tuple[str, int]:
+    """`NAME=COUNT` of the command line."""
+    name, _, count = text.partition("=")
+    return name, int(count)
 
 
 def style_of(task: str) -> str:
@@ -108,7 +113,7 @@ def _sample(model: LanguageModel, row: list[int]) -> dict[str, Any]:
 
 def decoding_of(model: str, task: str, first: int, args: argparse.Namespace) -> Decoding:
     """How a model answers the questions of a task from `first` on."""
-    room = LONG if task.endswith(STEPS) else TOKENS.get(model, SHORT)
+    room = LONG if task.endswith(STEPS) else dict(args.tokens).get(model, SHORT)
     return Decoding(room, args.temperature, seed=args.seed + first)
 
 
@@ -134,6 +139,8 @@ def study_options(text: str, name: str) -> argparse.ArgumentParser:
     parser.add_argument("--tasks", type=Path, required=True, help="folder that real_tasks.py has written")
     parser.add_argument("--block", type=int, default=12, help="questions computed, and kept, at a time")
     parser.add_argument("--chains", type=int, default=4, help="samples of each model and question")
+    how = f"tokens of a short response of models that need more than {SHORT}"
+    parser.add_argument("--tokens", nargs="*", type=named_count, default=[("smollm", 20)], metavar="NAME=N", help=how)
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--samples", type=Path, default=Path("runs/real_samples"), help="folder of the samples")
