@@ -295,7 +295,7 @@ def markdown(command: str, settings: dict[str, Any], rows: list[dict], args: arg
     lines += pipe_table(heads, table)
     lines += ["", "## Size of PMI (nats) and of the weights", "", "Quartiles of PMI; shares in percent.", ""]
     heads = ["signal", "task", "model", "PMI, agree", "PMI, disagree", "exactly 0", "saturated", "saturated, tau = 1"]
-    quartiles = lambda q: "-" if q is None else " / ".join(f"{v:+.1f}" for v in q)  # noqa: E731
+    quartiles = lambda q: "-" if q is None else " / ".join(f"{round(v, 1) + 0.0:+.1f}" for v in q)  # noqa: E731
     table = []
     for signal in signals:
         for task in tasks if signal[0] != "control" else ():
