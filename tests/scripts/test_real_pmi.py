@@ -68,6 +68,30 @@ def test_sums_are_read_together_and_then_known(script, monkeypatch):
     assert read == [[((1,), (2, 3))]]
 
 
+def test_pmi_of_samples_is_what_the_library_gives(script, tiny, tmp_path):
+    samples, study, reading = script("real_samples"), script("real_pmi"), script("shared_reading")
+    models = {name: reading.SharedReader.load(str(tiny[name]), name) for name in ("llama", "gemma2")}
+    (tmp_path / "sums").mkdir()
+    rows = [{"question": q, "answer": a} for q, a in (("What is 28+47?", "75"), ("What is 2+3?", "5"))]
+    (tmp_path / "sums" / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    items = samples.load_task(tmp_path, "sums", 0, 12)
+    args = Namespace(
+        samples=tmp_path / "samples", chains=2, temperature=1.0, seed=0, tokens=[("llama", 30), ("gemma2", 30)]
+    )
+    drawn = samples.sampled(models, "sums", items, 0, args)
+    args.chains = 99
+    assert drawn == samples.sampled(models, "sums", items, 0, args)  # kept in files
+    engines = [study.Engine(model.model, model.tokenizer) for model in models.values()]
+    request = study.make_request(models, engines, "sums", items, drawn)
+    assert request.group.gold is None
+    found = study.scored(request, other_chains=1)
+    for name, plain in study.pmi_of_all(request, other_chains=1).items():
+        own = [row["pmi"][name] for row in found]
+        assert own == pytest.approx(plain.flatten().tolist(), abs=1e-3, nan_ok=True)
+        assert any(value == value and abs(value) > 0.01 for value in own)
+    assert all(row["logprob"] < 0 for row in found)
+
+
 # AUC
 
 
