@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from shared_reading import SharedReader
-from transformers import GenerationConfig
+from transformers import DynamicCache, GenerationConfig
 
 from pst_rl.benchmarks.cache import Cache, cache_key
 from pst_rl.benchmarks.items import Item
@@ -17,7 +17,7 @@ from pst_rl.benchmarks.model import Completion, Decoding, LanguageModel, describ
 from pst_rl.files import write_atomically
 from pst_rl.peers.generation import bare_settings, until_end
 from pst_rl.peers.prompts import cut_at_stop
-from pst_rl.peers.shared_prompts import distinct_rows, prefill
+from pst_rl.peers.shared_prompts import distinct_rows
 
 WORDS = ("capitals", "continents", "opposites", "elements")  # tasks that are answered in words
 STEPS = "step by step"  # behind a task's name: the model is asked to reason
@@ -91,7 +91,9 @@ def draw(model: LanguageModel, prompts: Sequence[Sequence[int]], copies: int, de
         first, inverse = distinct_rows(ids, mask)
         positions = (mask[first, :-1].cumsum(1) - 1).clamp(min=0)
         with bare_settings(model.model):
-            cache = prefill(model.model, ids[first, :-1], mask[first, :-1], position_ids=positions)
+            cache = DynamicCache(config=model.model.config)
+            known = {"attention_mask": mask[first, :-1], "position_ids": positions, "past_key_values": cache}
+            model.model.base_model(input_ids=ids[first, :-1], use_cache=True, **known)  # without the output layer
             cache.batch_select_indices(inverse)
             output = model.model.generate(
                 input_ids=ids, attention_mask=mask, past_key_values=cache, generation_config=settings
