@@ -185,7 +185,8 @@ the pooled vote of all of them. *AUC*: chance that of a right and a wrong sample
 one has the higher score (.5 is chance), with a 95 % bootstrap interval over questions. *Agree*, *disagree*: reward 1
 and 0. *Default*: `PMIWeights()`; *as published*: log p(aggregate's response | question, response) - log p(aggregate's
 response | question), the response shown in the prompt. *Self*: scored by the responder; *other_peers*: by the two
-others, mean. Of *as published, other_peers* {other_chains} samples of each model and question were scored."""
+others, mean. Of *as published, other_peers* {other_chains} samples of each model and question were scored. No AUC
+is given of a group with fewer than {fewest} right or wrong samples, or of fewer than three questions each."""
 
 
 def write_report(args: argparse.Namespace) -> None:
@@ -198,6 +199,8 @@ def write_report(args: argparse.Namespace) -> None:
     names = ("questions", "steps_questions", "chains", "other_chains", "temperature", "seed")
     settings = {name: getattr(args, name) for name in names} | {"tasks": args.only, "resamples": RESAMPLES}
     settings["accuracy"] = accuracies(samples)
+    finished = {one["task"] for one in settings["accuracy"]}
+    settings["not_finished"] = [task for task in args.only if task not in finished]
     args.docs.mkdir(parents=True, exist_ok=True)
     report = {"command": command, "settings": settings, "rows": rows}
     text = json.dumps(rounded(report), indent=1)
@@ -253,7 +256,7 @@ def markdown(command: str, settings: dict[str, Any], rows: list[dict], args: arg
     by = {(r["model"], r["task"], r["setting"], r["scorer"], r["group"]): r for r in rows}
     models, tasks = (list(dict.fromkeys(row[key] for row in rows)) for key in ("model", "task"))
     label = lambda s: s[1] if s[0] == "control" else ", ".join(s)  # noqa: E731
-    kept = {"models": ", ".join(m for m in models if m != ALL), "command": command}
+    kept = {"models": ", ".join(m for m in models if m != ALL), "command": command, "fewest": FEWEST}
     count = sum(one["questions"] for one in settings["accuracy"])
     lines = [INTRODUCTION.format(**settings | kept | {"questions": count}), "", "![AUC](real_pmi.png)", ""]
     lines += ["## What was answered, percent", ""]
@@ -335,6 +338,10 @@ def plot(rows: list[dict], path: Path) -> None:
             axis.plot([], [], "o" if signal[0] != "control" else "D", color=colour, label=label, markersize=4)
         for y in range(1, len(tasks)):
             axis.axhline(y - 0.5, color="#dddddd", linewidth=0.6)
+        if not any(row["auc"] for row in rows if row["model"] == ALL and row["group"] == group):
+            axis.text(
+                0.5, 0.5, "too few right samples", ha="center", transform=axis.transAxes, backgroundcolor="white"
+            )
         axis.set_title(titles[group], fontsize=10)
         axis.set_xlabel("AUC, right against wrong")
         axis.set_xlim(0, 1)
