@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for method in args.methods:
                 items = claims_for(args.items if method in PLAIN else args.few, name, file)
                 done(args, f"{file.stem} {name} {method}", partial(label, load, file, method, items, args))
-            if not args.count:
+            if not args.count and set(args.methods) == set(METHODS):
                 done(args, f"{file.stem} {name} references", partial(references, load, file, name, args))
     for name in args.scorer:
         done(args, f"scorer {name}", partial(scorer, partial(Models.load, args.models[name], args), args))
@@ -192,6 +192,7 @@ def label(load: Callable, file: Path, method: str, items: int, args: argparse.Na
         "gold": claims.gold,
         "rules": len(claims.problem.constraints),
         "labels": found.labels,
+        "probabilities": [row[1] for row in found.probabilities],
         "balanced": accuracy(found, claims.gold).balanced,
         "coherence": found.coherence,
         "contradictions": found.violations,
@@ -302,6 +303,24 @@ def clustered(values: Sequence[float], groups: Sequence[str], samples: int = 10_
     return fmean(values), float(low), float(high)
 
 
+def auc(scores: Sequence[float], gold: Sequence[int]) -> float:
+    """How often a true claim scores higher than a false one; a tie counts half."""
+    true, false = (numpy.array([s for s, g in zip(scores, gold, strict=True) if g == label]) for label in (1, 0))
+    differences = true[:, None] - false
+    return float((differences > 0).mean() + (differences == 0).mean() / 2)
+
+
+def auc_interval(scores: Sequence[float], gold: Sequence[int], groups: Sequence[str], samples: int = 2000) -> list:
+    """Its 95 % percentile interval by a bootstrap that draws whole groups; draws of one kind of claim are left out."""
+    places = [[i for i, g in enumerate(groups) if g == name] for name in sorted(set(groups))]
+    rng, found = Random(0), []
+    for _ in range(samples):
+        drawn = [i for group in rng.choices(places, k=len(places)) for i in group]
+        if 0 < sum(gold[i] for i in drawn) < len(drawn):
+            found.append(auc([scores[i] for i in drawn], [gold[i] for i in drawn]))
+    return [float(end) for end in numpy.percentile(found, [2.5, 97.5])]
+
+
 def write_report(args: argparse.Namespace) -> None:
     """real_icm.json and .md, of what there is."""
     rows, there = [], []
@@ -357,12 +376,15 @@ def row(data: str, model: str, method: str, found: dict) -> dict:
         base = [float(zero["labels"][place[p]] == g) for p, g in zip(mine["prompts"], mine["gold"], strict=True)]
         gain, *interval = clustered([a - b for a, b in zip(right, base, strict=True)], mine["groups"])
         result |= {"minus_zero_shot": gain, "minus_zero_shot_ci95": interval}
+    if method in PLAIN and 0 < sum(mine["gold"]) < len(right):
+        result["auc"] = auc(mine["probabilities"], mine["gold"])
+        result["auc_ci95"] = auc_interval(mine["probabilities"], mine["gold"], mine["groups"])
     keys = ("coherence", "contradictions", "tokens", "seconds", "cpu_seconds", "dropped")
     return result | {key: mine[key] for key in keys}
 
 
 HEADS = (
-    *("method", "n", "accuracy, % (95 %)", "minus zero-shot (95 %)", "balanced, %", "called true, %"),
+    *("method", "n", "accuracy, % (95 %)", "minus zero-shot (95 %)", "balanced, %", "AUC, % (95 %)", "called true, %"),
     *("coherence, nats", "contradictions", "tokens", "CPU s"),
 )
 INTRODUCTION = """# Coherence on real text, by published models
@@ -371,7 +393,8 @@ Written by `{command}`; do not edit. What it means: [the study](../real-icm-stud
 
 bfloat16, one thread, seed {seed}; contexts of at most {max_tokens:,} tokens, what does not fit is left out. ICM makes
 one step per claim, where its default is 12. Intervals are 95 % bootstrap intervals over questions, drawn whole;
-zero-shot is taken on the same claims. *Called true* is the share of claims so labelled. Coherence is comparable among
+zero-shot is taken on the same claims. *AUC* is how often a true claim has a higher probability of being true than a
+false one, where nothing was searched. *Called true* is the share of claims so labelled. Coherence is comparable among
 rows of the same n.
 """
 
@@ -405,6 +428,7 @@ def cells(row: dict) -> list[str]:
         spread(row["accuracy"], row["ci95"]),
         gain,
         f"{100 * row['balanced']:.1f}",
+        spread(row["auc"], row["auc_ci95"]) if "auc" in row else "",
         f"{100 * row['said_true']:.0f}",
     ]
     cost = [f"{row['coherence']:.1f}", str(row["contradictions"]), f"{row['tokens']:,}", f"{row['cpu_seconds']:.0f}"]

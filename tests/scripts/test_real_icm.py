@@ -37,6 +37,13 @@ def test_an_interval_over_whole_questions_is_wider_than_over_claims_that_agree(s
     assert study.clustered([1, 1, 1], ["a", "a", "b"]) == (1, 1, 1)
 
 
+def test_the_auc_counts_pairs_and_its_interval_lies_about_it(study):
+    scores, gold = [0.9, 0.8, 0.5, 0.5, 0.1], [1, 0, 1, 0, 0]
+    assert study.auc(scores, gold) == (3 + 0.5 + 1) / 6
+    low, high = study.auc_interval(scores, gold, "abcde")
+    assert low < study.auc(scores, gold) < high == 1
+
+
 def test_fewer_claims_come_first_among_more_and_rules_keep_questions_whole(study, files):
     for file in files:
         few, many = (study.draw(file, items, seed=0) for items in (4, 8))
