@@ -294,5 +294,6 @@ def _window_of_some(model: PreTrainedModel | PeftModel) -> int | None:
     config = model.config.get_text_config()
     if set(getattr(config, "layer_types", None) or ()) != {"full_attention", "sliding_attention"}:
         return None
-    decoder = unwrap(type(model.base_model.get_decoder()).forward)
-    return config.sliding_window if "causal_mask_mapping" in decoder.__code__.co_varnames else None
+    base: Any = model.base_model
+    forward: Any = unwrap(type(base.get_decoder()).forward)
+    return config.sliding_window if "causal_mask_mapping" in forward.__code__.co_varnames else None
