@@ -112,10 +112,14 @@ def load(name: str | None):
 
 
 def read(file: Path, items: int, seed: int) -> Claims:
-    """The claims of a file; their groups are the questions, so neither groups nor rules can depend on gold."""
+    """The claims of a file."""
     from datasets import Dataset
 
-    rows = Dataset.from_json(str(file))
+    return claims_of(Dataset.from_json(str(file)), items, seed)
+
+
+def claims_of(rows, items: int | None = None, seed: int = 0) -> Claims:
+    """The claims of a data set; their groups are the questions, so neither groups nor rules can depend on gold."""
     if "responses" in rows.column_names:
         return claims_from_responses(rows, limit=items, seed=seed)
     return load_claims(rows, template="truthfulness", limit=items, seed=seed)

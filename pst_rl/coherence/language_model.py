@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from inspect import signature
+from inspect import signature, unwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,8 +58,10 @@ class LanguageModelPredictor(ContextReader):
         normalise: Unset, scores are log p(word) among all words, and their probabilities do not sum to 1.
         calibrate: Subtract the label prior.
         content_free: Prompts of no content, e.g. the template with "N/A"; needed to calibrate.
-        max_tokens: Length of a context with its target, in tokens. Unset: the model's positions, or its attention
-            window if that is smaller, so that every token is seen and the cache can be cropped.
+        max_tokens: Length of a context with its target, in tokens. Unset: the model's positions. Where every layer
+            has a sliding window (Mistral), the window if that is smaller, so that every token is seen; where some
+            have (Gemma), those see the last tokens of each row, as in a plain pass over the text, and the other
+            layers see all of it.
         autocast: What a forward pass runs in: of a peer in training its own precision, as `accelerator.autocast`.
 
     Attributes:
@@ -111,6 +113,7 @@ class LanguageModelPredictor(ContextReader):
         self._separator_ids = continuation(tokenizer, prompts[0] + self.words.words[0][0], separator)
         self._content_free = plain_ids(tokenizer, content_free) if calibrate else []
         self.max_tokens = _longest(model, max_tokens)
+        self._window = _window_of_some(model)
         for name, texts in (("Item", self.prompt_ids), ("Content-free prompt", self._content_free)):
             for index, ids in enumerate(texts):
                 if not ids or len(self.start_ids) + len(ids) > self.max_tokens:
@@ -228,14 +231,26 @@ class LanguageModelPredictor(ContextReader):
             self.model.train(training)
         return logits[0], seen
 
-    def _attention(self, seen: torch.Tensor, owner: torch.Tensor, columns: int) -> torch.Tensor | None:
-        """Which columns each new token attends to, (1, 1, new, columns + new); `None` for plain causal attention."""
+    def _attention(
+        self, seen: torch.Tensor, owner: torch.Tensor, columns: int
+    ) -> torch.Tensor | dict[str, torch.Tensor] | None:
+        """Which columns each new token attends to, (1, 1, new, columns + new); `None` for plain causal attention.
+
+        By kind of layer where some layers have a window: there, of the columns that a token may see, the last ones.
+        """
         if len(seen) == 1 and bool(seen.all()):
             return None
         allowed = seen[owner]
         allowed[:, columns:].tril_()
+        if self._window is None:
+            return self._added(allowed)
+        near = allowed.sum(1, keepdim=True) - allowed.cumsum(1) < self._window  # a row's columns are in its order
+        return {"full_attention": self._added(allowed), "sliding_attention": self._added(allowed & near)}
+
+    def _added(self, allowed: torch.Tensor) -> torch.Tensor:
+        """What is added to the attention scores, so that only these columns are seen."""
         dtype = self.model.dtype
-        mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)  # added to the attention scores
+        mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
         return mask.masked_fill_(~allowed, torch.finfo(dtype).min)[None, None]
 
     def _nothing(self) -> tuple[DynamicCache, torch.Tensor]:
@@ -264,6 +279,7 @@ def _longest(model: PreTrainedModel | PeftModel, asked: int | None) -> int:
             "attention layers only."
         )
     windows = [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]
+    windows = [] if _window_of_some(model) else windows
     positions = getattr(config, "max_position_embeddings", None)  # some state none
     most = min(windows if positions is None else [*windows, positions], default=asked)
     if most is None:
@@ -271,3 +287,13 @@ def _longest(model: PreTrainedModel | PeftModel, asked: int | None) -> int:
     if asked is not None and not 1 <= asked <= most:
         raise ValueError(f"max_tokens must lie in 1 .. {most}, the model's positions or window; got {asked}.")
     return most if asked is None else asked
+
+
+def _window_of_some(model: PreTrainedModel | PeftModel) -> int | None:
+    """The window of the layers that have one, where others have none and the model takes a mask for each kind."""
+    config = model.config.get_text_config()
+    if set(getattr(config, "layer_types", None) or ()) != {"full_attention", "sliding_attention"}:
+        return None
+    base: Any = model.base_model
+    forward: Any = unwrap(type(base.get_decoder()).forward)
+    return config.sliding_window if "causal_mask_mapping" in forward.__code__.co_varnames else None

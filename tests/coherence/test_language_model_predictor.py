@@ -12,6 +12,8 @@ from transformers import (
     BloomForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -22,10 +24,12 @@ from transformers import (
     MistralForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from pst_rl.coherence.language_model import LanguageModelPredictor
-from pst_rl.coherence.scores import coherence, leave_one_out, leave_one_out_naive, score_given, sweep
+from pst_rl.coherence.scores import coherence, contexts_of, leave_one_out, leave_one_out_naive, score_given, sweep
 from pst_rl.coherence.templates import Template
 
 WORDS = (("0",), ("1",))
@@ -313,9 +317,40 @@ def test_no_context_is_longer_than_the_window(predictor, monkeypatch):
     assert 40 < max(positions) < 60
 
 
-@pytest.mark.parametrize(("name", "limit"), [("llama", 2048), ("gemma2 with a window", 160), ("gpt2", 1024)])
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [("llama", 2048), ("mistral with a window", 160), ("gemma2 with a window", 8192), ("gpt2", 1024)],
+)
 def test_the_window_is_the_models_own(predictor, name, limit):
     assert predictor(RANDOM[name]()).max_tokens == limit
+
+
+MIXED = {  # layers with a window, and layers without
+    "gemma2": lambda **kinds: Gemma2ForCausalLM(Gemma2Config(**SIZES, **HEADS, **kinds)),
+    "gemma3": lambda **kinds: Gemma3ForCausalLM(Gemma3TextConfig(**SIZES, **HEADS, **kinds)),
+    "qwen3": lambda **kinds: Qwen3ForCausalLM(Qwen3Config(**SIZES, **HEADS, use_sliding_window=True, **kinds)),
+}
+
+
+@pytest.mark.parametrize("blocks", [SINGLES, GROUPS], ids=["singles", "groups"])
+@pytest.mark.parametrize("name", MIXED)
+def test_a_context_longer_than_the_window_of_some_layers_is_read_as_one_plain_pass_reads_it(predictor, name, blocks):
+    torch.manual_seed(1)
+    asked = predictor(MIXED[name](sliding_window=24, layer_types=["sliding_attention", "full_attention"]).eval())
+    scores, contexts = leave_one_out(asked, LABELS, blocks), contexts_of(blocks, LABELS)
+    lengths = [sum(len(asked.demo_ids(*demo)) for demo in demos) for demos in contexts.values()]
+    assert min(lengths) > 3 * 24 and asked.dropped == 0
+    assert same(scores, torch.stack([plain(asked, contexts[item], item) for item in range(13)]))
+    assert same(scores, leave_one_out_naive(asked, LABELS, blocks))
+
+
+def test_a_lora_changes_nothing_about_windows(predictor):
+    torch.manual_seed(1)
+    model = MIXED["gemma3"](sliding_window=24, layer_types=["sliding_attention", "full_attention"])
+    adapted = get_peft_model(model, LoraConfig(target_modules=["q_proj"], init_lora_weights=False)).eval()
+    asked, contexts = predictor(adapted), contexts_of(SINGLES, LABELS)
+    expected = torch.stack([plain(asked, contexts[item], item) for item in range(13)])
+    assert same(leave_one_out(asked, LABELS, SINGLES), expected)
 
 
 @pytest.mark.parametrize("limit", [0, 161])
