@@ -74,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args.models = dict(item.split("=", 1) for item in args.models)
     args.command = "python scripts/real_learning.py " + shlex.join(sys.argv[1:] if arguments is None else arguments)
     tasks = dict(item.split(":") if ":" in item else (item, "auto") for item in args.tasks)
+    args.golds = {Path(task).name: read(Path(task), args.split, args.questions)["answer"] for task in tasks}
     jobs = [make_job(Path(task), style, None, 0, args) for task, style in tasks.items()]
     failed = run_jobs(jobs, args.jobs)
     jobs = [

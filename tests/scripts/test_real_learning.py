@@ -10,6 +10,7 @@ import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 RIGHT = {"greedy": [1, 1, 1, 0], "samples": [8, 0], "read": 1.0, "texts": ["a", "b|c", "d", "e"], "vote": [1, 0]}
+GOLDS = ["a", "b", "f", "c"]
 WRONG = RIGHT | {"greedy": [1, 0, 0, 0], "samples": [4, 0], "read": 0.5}
 
 
@@ -82,7 +83,9 @@ def runs(tmp_path):
 
 
 def test_gains_are_paired_by_seed_and_question(report, runs):
-    rows = report.make_rows("facts", report.load_runs(runs / "facts"), ["random reward", "pooled vote", "not run"])
+    rows = report.make_rows(
+        "facts", report.load_runs(runs / "facts"), ["random reward", "pooled vote", "not run"], GOLDS
+    )
     control, vote = rows
     assert [row["scheme"] for row in rows] == ["random reward", "pooled vote"]
     assert (control["gain"], vote["gain"]) == (-25.0, 25.0) and vote["by_seed"] == [50.0, 0.0]
@@ -90,7 +93,14 @@ def test_gains_are_paired_by_seed_and_question(report, runs):
     low, high = vote["ci95"]
     assert low < 25.0 < high and low >= 0.0
     assert (vote["pass8_before"], vote["samples_before"], vote["samples_after"]) == (0.5, 0.25, 0.375)
+    assert (vote["contained_before"], vote["contained_after"]) == (0.5, 0.5)
     assert vote["targets_right"] == [0.5, 1.0] and vote["by_peer"] == {"a": 25.0}
+
+
+def test_gold_is_found_as_words_of_its_own_wherever_it_stands(report):
+    texts = ["The opposite of hot is cold and", "a coldness", "The symbol is Fe", "fe", "La Paz."]
+    golds = ["cold", "cold", "Fe", "Fe", "La Paz"]
+    assert [report.contained([text], [gold]) for text, gold in zip(texts, golds, strict=True)] == [1, 0, 1, 0, 1]
 
 
 def test_an_interval_covers_both_seeds_and_questions(report):
@@ -104,7 +114,7 @@ def test_the_page_the_data_and_the_plot_are_written(report, runs, tmp_path):
     pytest.importorskip("matplotlib").use("Agg")
     docs = tmp_path / "docs"
     budget = {"temperature": 1.0, "max_completion_length": 12}
-    args = Namespace(out=runs, docs=docs, command="python x", split="test", budget=budget)
+    args = Namespace(out=runs, docs=docs, command="python x", split="test", budget=budget, golds={"facts": GOLDS})
     report.write_report(args, ["random reward", "pooled vote"])
     made = json.loads((docs / "real_learning.json").read_text())
     assert made["command"] == "python x" and [row["gain"] for row in made["rows"]] == [-25.0, 25.0]
