@@ -111,15 +111,16 @@ SMALL_TRAINING: dict[str, Any] = {
     "logging_steps": 1,
 }
 
-# Three published models of 0.1 to 0.5 billion parameters on a CPU. The one whose vocabulary of 262,144 makes an update
-# cost most answers and votes only.
+# Three published models of 0.1 to 0.5 billion parameters on a CPU. The small one is trained, the others answer and
+# vote: the strong one lost its answers at twice this rate, and a vocabulary of 262,144 makes an update cost most.
 SMALL: dict[str, Any] = SMALL_TRAINING | {
     "output_dir": "runs/small",
     "peers": {
         "smollm": "HuggingFaceTB/SmolLM2-135M-Instruct",
-        "qwen": "Qwen/Qwen2.5-Coder-0.5B-Instruct",
+        "qwen": {"model": "Qwen/Qwen2.5-Coder-0.5B-Instruct", "trainable": False},
         "gemma": {"model": "google/gemma-3-270m", "trainable": False},
     },
+    "aggregator": "reliability",
     "dataset": "tiny",
     "prompt_template": "{question} Answer with the number only.",
     "dtype": "bfloat16",
