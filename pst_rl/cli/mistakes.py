@@ -29,6 +29,8 @@ def explained(said: str, words: Sequence[str], hints: Mapping[str, Any]) -> str:
         return _unknown(words, hints) or _stray(_HELP.sub("", said), words, hints)
     found = re.search(r"(?:Error parsing |argument ')--([\w-]+)", said)
     name = found[1].replace("-", "_") if found else ""
+    if refused := re.match(r"Error parsing \w+: (.+)", _HELP.sub("", said)):
+        return refused[1].strip()  # by the configuration itself
     if name not in hints:
         return said.replace("'options.", "'")  # a positional argument
     given = option_values(words, name) or option_values(words, name.replace("_", "-")) or []

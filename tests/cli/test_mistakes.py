@@ -17,6 +17,7 @@ SWITCH = "--use-peft: expected true or false or nothing, got 'maybe'."
         (["--max-stepps", "3"], "Unrecognized options: --max-stepps; did you mean --max-steps (a whole number)?"),
         (["--max-steps", "abc"], "--max-steps: expected a whole number, got 'abc'."),
         (["--learning-rate", "fast"], "--learning-rate: expected a number, got 'fast'."),
+        (["--temperature", "0"], "temperature=0.0 is refused: it must be above 0."),
     ],
 )
 def test_a_mistake_of_training(words, said):
