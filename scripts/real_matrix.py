@@ -285,6 +285,7 @@ def run(cell: Cell, name: str, place: str, out: Path, timeout: float) -> dict[st
         shutil.rmtree(words[words.index("--output-dir") + 1], ignore_errors=True)
     part = result.with_suffix(".part")
     part.unlink(missing_ok=True)
+    log.touch()  # also of a process that ends before it writes
     process = multiprocessing.get_context("fork").Process(target=child, args=(cell, words, place, folder, log, part))
     process.start()
     process.join(timeout)

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache, partial
 from random import Random
@@ -116,7 +117,7 @@ def engine():
 
     model = AutoModelForCausalLM.from_pretrained(TINY_PEERS["llama"])
     tokenizer = AutoTokenizer.from_pretrained(TINY_PEERS["llama"])
-    return reader(model, tokenizer, accelerator=SimpleNamespace(is_main_process=True))
+    return reader(model, tokenizer, accelerator=SimpleNamespace(is_main_process=True, autocast=nullcontext))
 
 
 class Scorer:

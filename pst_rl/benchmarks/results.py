@@ -171,18 +171,21 @@ def table(results: Mapping[str, Any], width: int = WIDTH) -> list[str]:
 
 def unread_lines(results: Mapping[str, Any]) -> list[str]:
     """A line for each peer of whose greedy responses (of a gap: samples) most have no answer: what to change."""
-    room = results["settings"]["max_new_tokens"]
-    shares = _endings_of_peers(results).items()
-    found = [f"{name}: {advice(finished, read, room, MEASURE)}" for name, (finished, read) in shares if read < 0.5]
+    shares = {name: share for name, share in _endings_of_peers(results).items() if share[1] < 0.5}
+    room = results["settings"]["max_new_tokens"] if shares else 0
+    found = [f"{name}: {advice(finished, read, room, MEASURE)}" for name, (finished, read) in shares.items()]
     return [*found, ""] if found else []
 
 
 def _endings_of_peers(results: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """For each peer the shares that ended and in which an answer was found, by the scoring that finds most."""
-    if "finished" in results:
-        found = {name: max(own[name] for own in results["parsed"].values()) for name in results["peers"]}
-        return {name: (results["finished"][name], read) for name, read in found.items()}
-    drawn = {peer: own for by_peer in results["scores"].values() for peer, own in by_peer.items()}
+    """For each peer the shares that ended and in which an answer was found, by the scoring that finds most.
+
+    Nothing of a peer of which they were not counted, as in results of an earlier version.
+    """
+    if "parsed" in results:
+        ended = results.get("finished", {})
+        return {name: (ended[name], max(own[name] for own in results["parsed"].values())) for name in ended}
+    drawn = {peer: own for by_peer in results["scores"].values() for peer, own in by_peer.items() if "unparsed" in own}
     return {name: (own["finished"]["value"], 1 - own["unparsed"]["value"]) for name, own in drawn.items()}
 
 
