@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from huggingface_hub import ModelCard, get_token
@@ -17,6 +18,7 @@ from transformers import SchedulerType
 from pst_rl.aggregation import AGGREGATORS
 from pst_rl.aggregation.votes import Majority
 from pst_rl.data import FILE_FORMATS, PRESETS
+from pst_rl.files import write_atomically
 from pst_rl.peers.adapters import own_adapter
 from pst_rl.peers.asked import asked_by
 from pst_rl.peers.sources import gguf_on_hub
@@ -72,20 +74,25 @@ class CardRun:
 def write_peer_card(run: CardRun, name: str, folder: Path) -> None:
     """Writes the model card of one peer, `README.md`, into a folder.
 
-    TRL drafts it in the peer's output folder. Added are who the other peers were, the scheme and its settings and, if
-    there are results, the measured table. Folders of this machine are never named.
+    TRL drafts it, in a folder of its own: the peer's output folder may be on its way to the Hub. Added are who the
+    other peers were, the scheme and its settings and, if there are results, the measured table. Folders of this
+    machine are never named.
     """
     peer, spec = run.peers[name], run.specs[name]
     title = (peer.args.hub_model_id or name).split("/")[-1]
     supervised = run.args.supervised
-    draft = Path(peer.args.output_dir) / "README.md"
-    draft.parent.mkdir(parents=True, exist_ok=True)
-    peer.create_model_card(
-        model_name=title,
-        dataset_name=hub_dataset(run.dataset),
-        tags=["supervised"] if supervised else [],
-    )
-    card = ModelCard.load(draft)
+    output_dir = peer.args.output_dir
+    with TemporaryDirectory() as drafts:
+        peer.args.output_dir = drafts
+        try:
+            peer.create_model_card(
+                model_name=title,
+                dataset_name=hub_dataset(run.dataset),
+                tags=["supervised"] if supervised else [],
+            )
+        finally:
+            peer.args.output_dir = output_dir
+        card = ModelCard.load(Path(drafts) / "README.md")
 
     card.data.tags = sorted(card.data.tags)  # TRL's order changes from run to run
     card.data.pipeline_tag = "text-generation"
@@ -103,8 +110,7 @@ def write_peer_card(run: CardRun, name: str, folder: Path) -> None:
     text = insert_before(text, "## Quick start", summary(run, name))
     text = insert_before(text, "### Framework versions", details(run, name))
     card.text = without_secrets(text, run.args.hub_token)
-    for path in {draft, folder / "README.md"}:
-        card.save(path)
+    write_atomically(folder / "README.md", card.save)
 
 
 def insert_before(text: str, heading: str, addition: str) -> str:

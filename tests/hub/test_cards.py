@@ -103,3 +103,13 @@ def lora():
     from peft import LoraConfig
 
     return LoraConfig(r=2, target_modules=["q_proj"])
+
+
+def test_a_folder_that_may_be_on_its_way_to_the_hub_is_left_alone(trainer, tmp_path):
+    """A push during training failed now and then: the next card was being drafted in the folder that was uploaded."""
+    built = trainer()
+    peer = built.peers["gemma2"]
+    output_dir = peer.args.output_dir
+    built.write_card("gemma2", tmp_path / "card")
+    assert (tmp_path / "card" / "README.md").is_file()
+    assert peer.args.output_dir == output_dir and not Path(output_dir, "README.md").exists()
