@@ -1,11 +1,9 @@
 """Do published models gain from each other without labels? Every scheme, with controls, on held-out questions.
 
     python scripts/real_tasks.py runs/tasks
-    python scripts/real_learning.py --models smollm=FOLDER gemma=FOLDER qwen=FOLDER --frozen qwen \\
-        --tasks runs/tasks/units runs/tasks/opposites:text          # docs/results/real_learning.*
+    python scripts/real_learning.py --models smollm=FOLDER qwen=FOLDER --frozen qwen --tasks runs/tasks/facts:text
 
-A task is a folder with train, validation and test.jsonl, and how its answers are read if not "auto"; or `tiny`, the
-embedded arithmetic questions, of which the number only is asked for. Frozen models
+A task is a folder with train, validation and test.jsonl, and how its answers are read if not "auto". Frozen models
 answer and vote, and are not trained; they are left out where their answers decide nothing. LoRA on bfloat16 weights,
 with the same questions, updates and seeds for every scheme. Resumable: a run whose result is in `--out` is not
 repeated. Runs share the cores, one thread each.
@@ -28,7 +26,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: one t
 from datasets import Dataset
 from peft import LoraConfig
 from real_learning_report import write_report
-from real_tasks import NUMBER
 from run_jobs import Job, result_file, run_jobs, study_parser, with_changes
 
 from pst_rl import PeerSpec, PSTConfig, PSTTrainer, load_questions
@@ -49,7 +46,6 @@ BUDGET: dict[str, Any] = SMALL_TRAINING | {
 }
 # An answer without reasoning leaves nothing to condition on once its answer is cut off: the response is shown instead.
 IN_PROMPT = {"conditioning": "in_prompt", "marginal": "unconditional"}
-SFT = {"objective": "aggregate_sft"}
 GOLD = {"supervised": True, "rewards": ["supervised_gold"]}
 
 # scheme: (what it changes in BUDGET, whether frozen peers take part: in the others nothing depends on their answers)
@@ -59,7 +55,6 @@ SCHEMES: dict[str, tuple[dict[str, Any], bool]] = {
     "pooled vote": ({}, True),
     "reliability": ({"aggregator": "reliability"}, True),
     "pooled vote, PMI": ({"weighting": "pmi", "weighting_options": IN_PROMPT}, True),
-    "pooled vote, aggregate_sft": (SFT, True),
     "gold, supervised": (GOLD, False),
 }
 
@@ -150,8 +145,6 @@ def make_trainer(task: Path, style: str, scheme: str | None, seed: int, args: ar
 
 
 def read(task: Path, split: str, limit: int | None) -> Dataset:
-    if str(task) == "tiny":
-        return load_questions("tiny", split=split, limit=limit, prompt_template=f"{{question}} {NUMBER}")
     return load_questions(str(task / f"{split}.jsonl"), limit=limit)
 
 

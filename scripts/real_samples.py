@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import real_tasks
 import torch
 from shared_reading import SharedReader
 from transformers import DynamicCache, GenerationConfig
@@ -19,7 +20,7 @@ from pst_rl.peers.generation import bare_settings, until_end
 from pst_rl.peers.prompts import cut_at_stop
 from pst_rl.peers.shared_prompts import distinct_rows
 
-WORDS = ("capitals", "continents", "opposites", "elements")  # tasks that are answered in words
+WORDS = {task.__name__ for task in real_tasks.WORDS}  # tasks that are answered in words
 STEPS = "step by step"  # behind a task's name: the model is asked to reason
 SHORT, LONG = 8, 80  # tokens of a response; of one with reasoning
 QUESTIONS = 12  # side by side

@@ -112,7 +112,7 @@ SMALL_TRAINING: dict[str, Any] = {
 }
 
 # Three published models of 0.1 to 0.5 billion parameters on a CPU. The small one is trained, the others answer and
-# vote: the strong one lost its answers at twice this rate, and a vocabulary of 262,144 makes an update cost most.
+# vote: the strong one lost its answers at twice this rate, and a vocabulary of 262,144 makes updates slow.
 SMALL: dict[str, Any] = SMALL_TRAINING | {
     "output_dir": "runs/small",
     "peers": {

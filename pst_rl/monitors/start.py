@@ -85,7 +85,7 @@ def verdict(shares: Mapping[str, Shares], limit: int) -> list[str]:
         if own.read == 0.0 and len(shares) > 1:
             lines.append(f"{name}: IT HAS NO VOTE, and no reward that reads answers moves it: {remedy(own, limit)}")
         elif own.read < 0.5 or own.finished < 0.5:
-            lines.append(f"{name}: {_advice(own, limit)}")
+            lines.append(f"{name}: {advice(own.finished, own.read, limit)}")
     return lines
 
 
@@ -102,15 +102,11 @@ def unread(before: Mapping[str, Shares], after: Mapping[str, Shares], limit: int
 
 def remedy(own: Shares, limit: int) -> str:
     """What to do about a peer of which nothing is read."""
-    return f"{_advice(own, limit).removesuffix('.')}; or leave this peer out."
+    return f"{advice(own.finished, own.read, limit).removesuffix('.')}; or leave this peer out."
 
 
 def _upper(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _advice(own: Shares, limit: int) -> str:
-    return advice(own.finished, own.read, limit)
 
 
 def advice(finished: float, read: float, limit: int, flags: Flags = TRAIN) -> str:
@@ -169,7 +165,8 @@ def check_shares(shares: Mapping[str, Shares], limit: int, when: str, on_nothing
         return
     worst = next(iter(shares.values()))
     what = "ended" if all(own.finished == 0.0 for own in shares.values()) else "had an answer that could be read"
-    text = f"Of {when} no response of any peer {what}, so nothing would be learned: {_advice(worst, limit)}"
+    change = advice(worst.finished, worst.read, limit)
+    text = f"Of {when} no response of any peer {what}, so nothing would be learned: {change}"
     if on_nothing_read == "stop":
         raise NothingRead(f"{text} To go on all the same: --on-nothing-read warn.")
     logger.warning("%s", text)
