@@ -63,13 +63,14 @@ SCHEMES = {
     "weighted_sft": ["--objective", "weighted_sft"],
     "PMI": ["--weighting", "pmi"],
     "paper preset": PAPER,
-    "sequential": ["--context", "sequential", "--aggregator", "last_peer"],
+    "sequential": ["--context", "sequential"],
     "debate": ["--method", "debate"],
     "SAIE": ["--method", "saie"],
     "EMPO": ["--method", "empo"],
     "Intuitor": ["--method", "intuitor"],
     "ICM reward": ["--method", "icm", "--num-generations", "2"],
 }
+CROSS_ENTROPY = ("aggregate_sft", "weighted_sft", "paper preset")  # a target alone moves these
 WHOLE = ("GRPO",)  # in all three kinds; the others with LoRA
 BASE = "GRPO, LoRA"  # what the cells of the other commands go on from
 
@@ -124,8 +125,10 @@ def training(what: str, scheme: str, options: list[str], kind: str) -> Cell:
     name = folder_of(what)
 
     def words(place: str, folder: Path) -> list[str]:
-        peers = ["--peers", f"model={place}", f"tiny={TINY_PEERS['llama']}", "--dataset", "DATA"]
-        own = [*TRAIN, *options, *peers, *saved, *KINDS[kind], *rate]
+        pair = [f"model={place}", f"tiny={TINY_PEERS['llama']}"]
+        if scheme == "paper preset":
+            pair.reverse()  # the last peer is the aggregate, and the tiny one ends no answer here
+        own = [*TRAIN, *options, "--peers", *pair, "--dataset", "DATA", *saved, *KINDS[kind], *rate]
         return ["train", *own, "--output-dir", str(folder / name)]
 
     return Cell(what, words, lambda place, folder: trained(place, folder / name, scheme, kind))
@@ -144,7 +147,7 @@ def trained(place: str, run: Path, scheme: str, kind: str) -> dict[str, Any]:
     moved, count, finite = movement(Path(place), run / "model", kind)
     rewards = [column for column in own if column.startswith("reward/")]
     differs = any(own.groupby(["step", "question"])[column].nunique().max() > 1 for column in rewards)
-    due = differs or (scheme in ("aggregate_sft",) and bool(own.target.notna().any()))
+    due = differs or (scheme in CROSS_ENTROPY and bool(own.target.notna().any()))
     faults = []
     if len(steps) != 2 or not all(abs(value) < float("inf") for value in [*losses, *norms]):
         faults.append(f"losses {losses}, gradient norms {norms}")
